@@ -1,0 +1,86 @@
+"""Plans a KADIS-like data set: which photograph gets which distortions, and which split.
+
+A distorted image is a recipe, a pure function of (photograph, type, level, seed); a split is a set
+of photographs, so that no content is on both sides.
+"""
+
+import hashlib
+
+import numpy as np
+
+from iqa_jax.data import manifest, tables
+
+SPLITS = ('train', 'val', 'test', 'pool')
+
+
+def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> dict[str, str]:
+    """Deals photographs to train, val, test and pool in a seeded order.
+
+    Args:
+      ref_ids: photograph ids.
+      shares: four non-negative numbers, proportional to the wanted sizes (largest remainder).
+      seed: of the order.
+
+    Raises:
+      ValueError: the shares are not four non-negative numbers, or a split with a positive share
+        would stay empty.
+    """
+    shares = np.asarray(shares, np.float64)
+    if shares.shape != (4,) or (shares < 0).any() or shares.sum() <= 0:
+        raise ValueError('config.split_shares needs four non-negative numbers: train val test pool.')
+    exact = shares / shares.sum() * len(ref_ids)
+    counts = np.floor(exact).astype(int)
+    order = np.argsort(counts - exact, kind='stable')
+    counts[order[: len(ref_ids) - counts.sum()]] += 1
+    empty = [name for name, c, s in zip(SPLITS, counts, shares, strict=True) if s > 0 and c == 0]
+    if empty:
+        raise ValueError(
+            f'{len(ref_ids)} photographs are too few: split {empty[0]} would be empty; '
+            'add photographs or change config.split_shares.'
+        )
+    shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
+    names = [name for name, c in zip(SPLITS, counts, strict=True) for _ in range(c)]
+    return dict(zip(shuffled, names, strict=True))
+
+
+def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:
+    """The seed of one recipe: 31 bits from a digest, independent of all other rows."""
+    digest = hashlib.sha256(f'{seed}/{ref_id}/{number}/{level}'.encode()).digest()
+    return int.from_bytes(digest[:4], 'big') & 0x7FFFFFFF
+
+
+def plan(
+    splits: dict[str, str],
+    numbers: list[int],
+    levels: tuple[int, ...],
+    types_per_photo: int,
+    seed: int,
+    database: str,
+) -> tables.Table:
+    """Rows of the manifest: every pristine photograph and its distorted versions.
+
+    Args:
+      splits: ref_id -> split.
+      numbers: KADID numbers of the distortions to use.
+      levels: levels of each, 1..5.
+      types_per_photo: 0 gives every photograph all types; n > 0 draws n of them per photograph
+        (KADIS-700k has n = 1).
+      seed: of the draws and of every recipe.
+      database: name of the database.
+    """
+    rows: dict[str, list] = {name: [] for name in ('image_id', 'ref_id', 'type', 'level', 'seed')}
+    for ref_id in sorted(splits):
+        rng = np.random.default_rng([seed, image_seed(seed, ref_id, 0, 0)])
+        chosen = numbers
+        if types_per_photo:
+            chosen = sorted(rng.choice(numbers, min(types_per_photo, len(numbers)), replace=False))
+        cells = [(0, 0)] + [(int(number), level) for number in chosen for level in levels]
+        for number, level in cells:
+            name = f'{ref_id}_{number:02d}_{level:02d}' if number else ref_id
+            values = (name, ref_id, number, level, image_seed(seed, ref_id, number, level))
+            for key, value in zip(rows, values, strict=True):
+                rows[key].append(value)
+    columns = {k: np.array(v, manifest.COLUMNS[k]) for k, v in rows.items()}
+    columns['split'] = np.array([splits[r] for r in rows['ref_id']], object)
+    columns['database'] = np.full(len(columns['ref_id']), database, object)
+    return manifest.complete(columns, 'the plan')

@@ -1,0 +1,82 @@
+"""The manifest: one row per image, a file with its digest or a recipe that makes it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax.data import tables
+
+COLUMNS = {
+    'image_id': object,
+    'ref_id': object,  # image_id of the pristine photograph; images without one name themselves
+    'file': object,  # relative to the manifest's folder; '' when the row is a recipe only
+    'sha256': object,  # of the file's bytes
+    'type': np.int32,  # KADID's distortion number, 0 is pristine, -1 is unknown
+    'level': np.int32,  # 1..5, 0 for pristine
+    'seed': np.int64,
+    'split': object,  # train | val | test | pool
+    'database': object,  # scores are comparable within one database only
+    'mos': np.float32,  # mean opinion score 0..100, higher is better; NaN when nobody rated
+    'mos_std': np.float32,  # standard deviation of the opinions
+    'votes': np.int32,
+}
+_DEFAULTS = {'file': '', 'sha256': '', 'type': -1, 'level': 0, 'seed': 0, 'split': 'pool'}
+_DEFAULTS |= {'database': '', 'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
+
+
+def complete(columns: tables.Table, where: str | Path) -> tables.Table:
+    """Brings a table to the manifest's columns and dtypes, and checks ids.
+
+    Raises:
+      ValueError: no image_id column, an id twice, or an unknown split.
+    """
+    tables.require(columns, ['image_id'], where)
+    n = len(columns['image_id'])
+    ids = columns['image_id'].tolist()
+    if len(set(ids)) < n:
+        twice = next(x for x in ids if ids.count(x) > 1)
+        raise ValueError(f'{where} lists image_id {twice} more than once; keep one row per image.')
+    result = {}
+    for name, dtype in COLUMNS.items():
+        if name in columns:
+            result[name] = columns[name].astype(dtype)
+        elif name == 'ref_id':
+            result[name] = columns['image_id'].astype(object)
+        else:
+            result[name] = np.full(n, _DEFAULTS[name], dtype)
+    unknown = set(result['split'].tolist()) - {'train', 'val', 'test', 'pool'}
+    if unknown:
+        raise ValueError(
+            f'{where} has split {sorted(unknown)[0]!r}; use train, val, test or pool.'
+        )
+    return result
+
+
+def read(path: str | Path) -> tables.Table:
+    """Reads a manifest in Parquet or CSV; `file` comes back joined to the manifest's folder."""
+    path = Path(path)
+    columns = complete(tables.read(path)[0], path)
+    columns['file'] = np.array(
+        [os.path.normpath(path.parent / f) if f else '' for f in columns['file'].tolist()], object
+    )
+    return columns
+
+
+def write(path: str | Path, columns: tables.Table, meta: dict, fingerprint: str = '') -> None:
+    """Commits a manifest; `file` entries are stored relative to the manifest's folder."""
+    path = Path(path)
+    columns = complete(columns, path)
+    columns['file'] = np.array(
+        [os.path.relpath(f, path.parent) if f else '' for f in columns['file'].tolist()], object
+    )
+    tables.write(path, columns, meta=meta, fingerprint=fingerprint)
+
+
+def in_splits(columns: tables.Table, splits: tuple[str, ...], where: str | Path) -> tables.Table:
+    """Rows of the named splits, in manifest order; a ValueError when there are none."""
+    chosen = tables.select(columns, np.isin(columns['split'].astype(str), list(splits)))
+    if not len(chosen['image_id']):
+        there = sorted(set(columns['split'].tolist()))
+        raise ValueError(f'{where} has no image in split {", ".join(splits)}; it has {there}.')
+    return chosen

@@ -1,0 +1,142 @@
+"""Training batches as a pure function of (seed, step): nothing to save, nothing to lose."""
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from iqa_jax.data import tables
+from iqa_jax.data.store import ImageStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One database of a mixture.
+
+    Attributes:
+      columns: manifest rows.
+      targets: [N, K] float32, higher is better.
+      target_std: [N] float32 spread of the opinions behind the first target.
+      weight: share of every batch that comes from here.
+    """
+
+    columns: tables.Table
+    targets: np.ndarray
+    target_std: np.ndarray
+    weight: float = 1.0
+
+
+class Pipeline:
+    """Shuffled, cropped and flipped batches of a mixture of databases.
+
+    Args:
+      sources: databases; their images get consecutive indices in this order.
+      batch_size: images per global batch.
+      crop: (height, width) of the random crop.
+      different_crops: adds `image_twin`, an independent crop of the same images.
+      seed: of order, crops and flips.
+      cache_bytes: memory for decoded images.
+
+    Batch `step` holds image uint8 [B, h, w, 3], target float32 [B, K], target_std float32 [B],
+    database int32 [B] and index int32 [B] into the concatenated sources.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        batch_size: int,
+        crop: tuple[int, int],
+        *,
+        different_crops: bool = False,
+        seed: int = 0,
+        cache_bytes: int = 0,
+    ):
+        self.columns = tables.concatenate([s.columns for s in sources])
+        self._store = ImageStore(self.columns, cache_bytes)
+        self._targets = np.concatenate([s.targets for s in sources]).astype(np.float32)
+        self._stds = np.concatenate([s.target_std for s in sources]).astype(np.float32)
+        sizes = [len(s.targets) for s in sources]
+        self._offsets = np.cumsum([0, *sizes])
+        self._database = np.repeat(np.arange(len(sources), dtype=np.int32), sizes)
+        self._counts = _shares([s.weight for s in sources], batch_size)
+        self._crop, self._different, self._seed = crop, different_crops, seed
+
+    def __len__(self) -> int:
+        """Number of images in all databases."""
+        return len(self._targets)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which the first database has been seen once."""
+        return max(1, int((self._offsets[1] - self._offsets[0]) // max(1, self._counts[0])))
+
+    def indices(self, step: int) -> np.ndarray:
+        """Image indices of a step: each database runs through its own sequence of shuffles."""
+        chosen = []
+        for i, count in enumerate(self._counts):
+            n = int(self._offsets[i + 1] - self._offsets[i])
+            positions = np.arange(step * count, (step + 1) * count)
+            for epoch in np.unique(positions // n):
+                order = np.random.default_rng([self._seed, i, int(epoch)]).permutation(n)
+                inside = positions[positions // n == epoch] % n
+                chosen.append(self._offsets[i] + order[inside])
+        return np.concatenate(chosen)
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of a step.
+
+        Raises:
+          ValueError: an image is smaller than the crop.
+          images.io.ImageError: an image cannot be read.
+        """
+        index = self.indices(step)
+        images = self._store.load(index)
+        rng = np.random.default_rng([self._seed, 1 << 20, step])
+        batch = {'image': self._crops(images, index, rng)}
+        if self._different:
+            batch['image_twin'] = self._crops(images, index, rng)
+        batch['target'] = self._targets[index]
+        batch['target_std'] = self._stds[index]
+        batch['database'] = self._database[index]
+        batch['index'] = index.astype(np.int32)
+        return batch
+
+    def _crops(self, images: list[np.ndarray], index: np.ndarray, rng) -> np.ndarray:
+        h, w = self._crop
+        out = np.empty((len(images), h, w, 3), np.uint8)
+        for i, image in enumerate(images):
+            rows, columns = image.shape[:2]
+            if rows < h or columns < w:
+                name = self.columns['image_id'][index[i]]
+                raise ValueError(
+                    f'{name} is {columns}x{rows} pixels, smaller than config.crop={w}x{h}; '
+                    'lower config.crop.'
+                )
+            top, left = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
+            crop = image[top : top + h, left : left + w]
+            out[i] = crop[:, ::-1] if rng.integers(2) else crop
+        return out
+
+    def batches(self, first: int, last: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches first..last-1, prepared two steps ahead in a thread."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(self.batch, s) for s in range(first, min(first + 2, last))]
+            for step in range(first, last):
+                batch = ahead.pop(0).result()
+                if step + 2 < last:
+                    ahead.append(pool.submit(self.batch, step + 2))
+                yield batch
+
+
+def _shares(weights: list[float], total: int) -> list[int]:
+    """Splits a batch by weight (largest remainder), at least one image per database."""
+    exact = np.asarray(weights, np.float64) / np.sum(weights) * total
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind='stable')[: total - counts.sum()]] += 1
+    if (counts < 1).any():
+        raise ValueError(
+            f'config.batch_size={total} gives a database with weight {min(weights)} no image; '
+            'raise the batch size or the weight.'
+        )
+    return counts.tolist()

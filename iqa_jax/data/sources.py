@@ -1,0 +1,79 @@
+"""Pristine photographs: the bundled ones or a folder of the user's."""
+
+import importlib.resources
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from iqa_jax.images import io
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.jp2', '.gif')
+
+
+def photo_files(folder: str | Path) -> list[Path]:
+    """Picture files of a folder and its subfolders in name order; '' is the bundled photographs.
+
+    Raises:
+      ValueError: the folder does not exist or holds no picture.
+    """
+    if not folder:
+        bundled = importlib.resources.files('iqa_jax.data') / 'photos'
+        return sorted(Path(str(bundled)).glob('*.png'))
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f'config.photos={folder} is not a folder; give one that holds photographs.')
+    files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(
+            f'config.photos={folder} holds no picture; these are read: {", ".join(SUFFIXES)}.'
+        )
+    return files
+
+
+def load_photo(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Decodes a photograph and brings it to one size.
+
+    The largest centred crop of the target's aspect ratio, then Lanczos downscaling; a photograph
+    that already has the size is returned as it is.
+
+    Args:
+      path: picture file.
+      size: (height, width).
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      images.io.ImageError: undecodable, of a kind that is refused, or smaller than the size.
+    """
+    image = io.decode(path)
+    height, width = size
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    scale = min(h / height, w / width)
+    if scale < 1:
+        raise io.ImageError(
+            f'it is {w}x{h} pixels, smaller than {width}x{height}; '
+            'enlarging would distort it, so lower config.size or leave it out'
+        )
+    crop_h, crop_w = round(height * scale), round(width * scale)
+    top, left = (h - crop_h) // 2, (w - crop_w) // 2
+    crop = Image.fromarray(image[top : top + crop_h, left : left + crop_w])
+    return np.asarray(crop.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def photo_ids(files: list[Path], folder: str | Path) -> list[str]:
+    """Unique ids from file names: characters that trouble file systems become '_'."""
+    root = Path(folder) if folder else files[0].parent
+    ids: list[str] = []
+    for file in files:
+        stem = '__'.join(file.relative_to(root).with_suffix('').parts)
+        stem = re.sub(r'[^\w.-]', '_', stem)
+        taken = stem in ids
+        ids.append(f'{stem}_{file.suffix[1:].lower()}' if taken else stem)
+    if len(set(ids)) < len(ids):
+        raise ValueError(f'Two photographs of {root} have the same name; rename one of them.')
+    return ids

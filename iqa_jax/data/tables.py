@@ -1,0 +1,146 @@
+"""Tables in Parquet or CSV: in memory a plain dict of equal-length NumPy columns."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iqa_jax.runtime import artifacts
+
+Table = dict[str, np.ndarray]
+
+
+def read(path: str | Path) -> tuple[Table, dict]:
+    """Reads a table and its metadata.
+
+    Tables that this program wrote carry a digest and are verified. A CSV from elsewhere has no
+    sidecar and is read as it is.
+
+    Raises:
+      artifacts.MissingArtifact: no such file.
+      artifacts.DamagedArtifact: the bytes do not match their digest.
+      ValueError: the suffix is neither .parquet nor .csv, or the content does not parse.
+    """
+    path = Path(path)
+    foreign = path.is_file() and not artifacts.sidecar_path(path).is_file()
+    data = path.read_bytes() if foreign else artifacts.read(path)
+    meta = {} if foreign else artifacts.meta(path)['meta']
+    try:
+        if path.suffix == '.parquet':
+            table = pq.read_table(io.BytesIO(data))
+            columns = {name: _to_numpy(table[name]) for name in table.column_names}
+            return columns, meta or json.loads((table.schema.metadata or {}).get(b'meta', b'{}'))
+        if path.suffix == '.csv':
+            return _parse_csv(data.decode()), meta
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{path} is not a readable table: {error}.') from error
+    raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
+
+
+def write(path: str | Path, columns: Table, meta: dict | None = None, fingerprint: str = '') -> None:
+    """Commits a table atomically; the suffix (.parquet or .csv) chooses the format."""
+    path = Path(path)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f'Columns of {path} have different lengths: {lengths}.')
+    if path.suffix == '.parquet':
+        table = pa.table({name: pa.array(_to_arrow(x)) for name, x in columns.items()})
+        table = table.replace_schema_metadata({'meta': json.dumps(meta or {}, sort_keys=True)})
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression='zstd')
+        data = buffer.getvalue()
+    elif path.suffix == '.csv':
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator='\n')
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        data = text.getvalue().encode()
+    else:
+        raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
+    artifacts.commit(path, data, fingerprint=fingerprint, meta=meta or {})
+
+
+def require(columns: Table, names: list[str] | tuple[str, ...], where: str | Path) -> None:
+    """Raises a ValueError that names the missing columns and those that are there."""
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise ValueError(
+            f'{where} has no column {", ".join(missing)}; it has {", ".join(columns)}.'
+        )
+
+
+def select(columns: Table, rows: np.ndarray) -> Table:
+    """Rows of a table by boolean mask or integer index."""
+    return {name: column[rows] for name, column in columns.items()}
+
+
+def concatenate(parts: list[Table]) -> Table:
+    """Stacks tables with the same columns."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def join(ids: np.ndarray, columns: Table, names: list[str], where: str | Path) -> Table:
+    """Looks the given columns up by image_id.
+
+    Args:
+      ids: [N] image ids, in the wanted order.
+      columns: a table with an `image_id` column; further rows are ignored.
+      names: columns to return.
+      where: named in errors.
+
+    Returns:
+      The columns, each [N].
+
+    Raises:
+      ValueError: a column or an image is missing, or an image_id is there twice.
+    """
+    require(columns, ['image_id', *names], where)
+    index = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
+    if len(index) < len(columns['image_id']):
+        raise ValueError(f'{where} lists an image_id more than once; keep one row per image.')
+    missing = [image_id for image_id in ids.tolist() if image_id not in index]
+    if missing:
+        raise ValueError(
+            f'{where} has no row for {len(missing)} of {len(ids)} images, {missing[0]} the first.'
+        )
+    rows = np.array([index[image_id] for image_id in ids.tolist()], int)
+    return {name: columns[name][rows] for name in names}
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), object)
+    return column.to_numpy()
+
+
+def _to_arrow(column: np.ndarray) -> pa.Array:
+    if column.dtype.kind in 'OU':
+        return pa.array([str(x) for x in column.tolist()], pa.string())
+    return pa.array(column)
+
+
+def _parse_csv(text: str) -> Table:
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows:
+        raise csv.Error('it is empty')
+    header, body = rows[0], rows[1:]
+    for number, row in enumerate(body, 2):
+        if len(row) != len(header):
+            raise csv.Error(f'line {number} has {len(row)} fields, the header {len(header)}')
+    return {name: _parse_column(name, [r[i] for r in body]) for i, name in enumerate(header)}
+
+
+def _parse_column(name: str, values: list[str]) -> np.ndarray:
+    """Numbers where every value is one, text otherwise; ids and file names stay text."""
+    if name.endswith('_id') or name in ('file', 'sha256', 'split', 'database'):
+        return np.array(values, object)
+    for dtype in (np.int64, np.float64):
+        try:
+            return np.array(values, object).astype(dtype)
+        except ValueError:
+            continue
+    return np.array(values, object)

@@ -1,0 +1,92 @@
+"""Views made of pictures: distortion gallery, gMAD pairs, hard examples."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from iqa_jax.evaluation import figures_pictures
+from iqa_jax.evaluation.page_format import csv_uri
+
+GALLERY_SIDE = 112
+PAIR_SIZE = (204, 272)
+HARD_SIDE = 160
+# What is drawn is bounded so that the page stays small; the CSV files always hold everything.
+MAX_PAIRS = 36
+MAX_HARD = 24
+
+
+def _picture(image: np.ndarray, height: int, width: int) -> dict:
+    """Returns a centre crop as a data URI with its native width and height."""
+    crop = figures_pictures.centre_crop(np.asarray(image), height, width)
+    uri = figures_pictures.jpeg_uri(crop)
+    return {'uri': uri, 'height': crop.shape[0], 'width': crop.shape[1]}
+
+
+def gallery(data: dict | None) -> dict | None:
+    """Returns the strips of levels and the pristine crop, or None without any rows."""
+    if not data or not data.get('rows'):
+        return None
+    side = GALLERY_SIDE
+    rows = [
+        {
+            'number': row['number'],
+            'name': row['name'],
+            'note': row.get('note', ''),
+            'pictures': [_picture(image, side, side) for image in row['images']],
+        }
+        for row in data['rows']
+    ]
+    reference = data.get('reference')
+    return {
+        'rows': rows,
+        'side': side,
+        'reference': None if reference is None else _picture(reference, side, side),
+    }
+
+
+def gmad(pairs: Sequence[dict]) -> dict | None:
+    """Returns the first MAX_PAIRS pairs with pictures, grouped by (defender, attacker)."""
+    if not pairs:
+        return None
+    fields = ('image_id', 'defender_score', 'attacker_score', 'mos', 'mos_std', 'type', 'severity')
+    columns: dict = {k: [pair[k] for pair in pairs] for k in ('defender', 'attacker', 'level')}
+    for side in ('best', 'worst'):
+        columns |= {f'{side}_{f}': [pair[side].get(f, '') for pair in pairs] for f in fields}
+    groups: dict[tuple, dict] = {}
+    for pair in pairs[:MAX_PAIRS]:
+        key = (pair['defender'], pair['attacker'])
+        group = groups.setdefault(key, {'defender': key[0], 'attacker': key[1], 'pairs': []})
+        best, worst = ({'mos': math.nan} | pair[side] for side in ('best', 'worst'))
+        group['pairs'].append(
+            {
+                'level': pair['level'],
+                'gaps': [best[k] - worst[k] for k in ('defender_score', 'attacker_score', 'mos')],
+                'sides': [
+                    side | {'picture': _picture(side['image'], *PAIR_SIZE), 'role': role}
+                    for side, role in ((best, 'best'), (worst, 'worst'))
+                ],
+            }
+        )
+    shown = min(len(pairs), MAX_PAIRS)
+    return {
+        'groups': list(groups.values()),
+        'shown': shown,
+        'total': len(pairs),
+        'csv': csv_uri(columns),
+    }
+
+
+def hard_examples(rows: Sequence[dict]) -> dict | None:
+    """Returns the images with the largest full/pruned disagreement first, at most MAX_HARD."""
+    if not rows:
+        return None
+    worst = sorted(rows, key=lambda row: -row['disagreement'])
+    columns = {k: [row[k] for row in worst] for k in ('image_id', 'disagreement')}
+    columns |= {k: [row.get(k, '') for row in worst] for k in ('type', 'severity')}
+    shown = [
+        {k: row[k] for k in row if k != 'image'}
+        | {'picture': _picture(row['image'], HARD_SIDE, HARD_SIDE)}
+        for row in worst[:MAX_HARD]
+    ]
+    return {'rows': shown, 'total': len(rows), 'csv': csv_uri(columns)}

@@ -1,0 +1,158 @@
+"""Views of the results: tables, SRCC bars, scatter plots, heat map, before and after."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from iqa_jax.evaluation import figures
+from iqa_jax.evaluation.page_format import (
+    CSS_COLOURS,
+    csv_uri,
+    interval,
+    interval_columns,
+    number,
+    plot_view,
+)
+
+MEASURES = (
+    ('srcc', 'SRCC', 3, max),
+    ('krcc', 'KRCC', 3, max),
+    ('plcc', 'PLCC, raw', 3, max),
+    ('plcc_mapped', 'PLCC, logistic', 3, max),
+    ('rmse', 'RMSE', 2, min),
+)
+
+
+def _result_rows(rows: Sequence[dict]) -> list[dict]:
+    """Returns table rows whose cells know whether they are the best finite one of their column."""
+    best = {}
+    for key, _, _, pick in MEASURES:
+        values = [interval(row.get(key))[0] for row in rows]
+        finite = [v for v in values if math.isfinite(v)]
+        best[key] = pick(finite) if len(finite) > 1 else None
+    return [
+        {
+            'model': row['model'],
+            'kind': row.get('kind', ''),
+            'n': row.get('n'),
+            'refs': row.get('refs'),
+            'cells': [
+                {'interval': interval(row.get(key)), 'digits': digits}
+                | {'best': best[key] is not None and interval(row.get(key))[0] == best[key]}
+                for key, _, digits, _ in MEASURES
+            ],
+        }
+        for row in rows
+    ]
+
+
+def results(sets: Sequence[dict], simulated: bool) -> list[dict]:
+    """Returns one results table and one bar chart of SRCC per rated set."""
+    views = []
+    for i, part in enumerate(sets):
+        rows = part['rows']
+        names = [row['model'] for row in rows]
+        kinds = [row.get('kind', '') for row in rows]
+        srcc = np.array([interval(row.get('srcc')) for row in rows]).reshape(-1, 3)
+        columns: dict = {'model': names, 'kind': kinds}
+        for key, _, _, _ in MEASURES:
+            interval_columns(columns, key, [interval(row.get(key)) for row in rows])
+        columns |= {k: [row.get(k, '') for row in rows] for k in ('n', 'refs')}
+        listing = '; '.join(f'{n} {number(v)}' for n, v in zip(names, srcc[:, 0], strict=True))
+        alt = f'SRCC on {part["name"]} with 95 % intervals: {listing}.'
+        plot = plot_view(figures.srcc_bars(names, srcc, kinds), f'results-{i + 1}', alt, columns)
+        views.append(
+            {
+                'name': part['name'],
+                'rows': _result_rows(rows),
+                'plot': plot,
+                'simulated': part.get('simulated', simulated),
+            }
+        )
+    return views
+
+
+def scatters(parts: Sequence[dict], families: Mapping[str, str], simulated: bool) -> dict:
+    """Returns MOS against prediction per model, and the one legend all of them share."""
+    labels = sorted({str(label) for part in parts for label in part['type']})
+    if families:
+        # Keep the families' own order, so that a family stands together in the legend.
+        place = {label: i for i, label in enumerate(families)}
+        labels.sort(key=lambda label: place.get(label, len(place)))
+    styles = figures.type_styles(labels, families)
+    plots = []
+    for i, part in enumerate(parts):
+        types = [str(label) for label in part['type']]
+        svg = figures.scatter(
+            part['prediction'],
+            part['mos'],
+            types,
+            styles,
+            part.get('curve'),
+            f'{part["model"]} prediction',
+        )
+        alt = (
+            f'MOS against the prediction of {part["model"]} for {len(types)} images of '
+            f'{part["set"]}, coloured by distortion type, with the fitted logistic.'
+        )
+        columns = {'type': types, 'prediction': part['prediction'], 'mos': part['mos']}
+        plots.append(plot_view(svg, f'scatter-{i + 1}', alt, columns))
+        plots[-1].update(title=f'{part["model"]} on {part["set"]}', note='')
+        plots[-1]['simulated'] = part.get('simulated', simulated)
+    legend = [
+        {'label': label, 'colour': CSS_COLOURS[colour], 'glyph': figures.MARKERS[marker][1]}
+        for label, (colour, marker) in styles.items()
+    ]
+    return {'plots': plots, 'legend': legend}
+
+
+def per_distortion(data: dict | None, simulated: bool) -> dict | None:
+    """Returns the heat map as a table: SRCC and a strength in [-1, 1] for every cell."""
+    if not data or not len(data['types']) or not len(data['models']):
+        return None
+    srcc = np.asarray(data['srcc'], float).reshape(len(data['types']), len(data['models']))
+    columns: dict = {'type': list(data['types']), 'n': list(data['n'])}
+    columns |= {model: srcc[:, i] for i, model in enumerate(data['models'])}
+    known = np.isfinite(srcc)
+    medians = [
+        float(np.median(column[ok])) if ok.any() else math.nan
+        for column, ok in zip(srcc.T, known.T, strict=True)
+    ]
+    return {
+        'set': data.get('set', ''),
+        'models': list(data['models']),
+        'rows': [
+            {'type': name, 'n': n, 'values': [float(v) for v in values]}
+            for name, n, values in zip(data['types'], data['n'], srcc, strict=True)
+        ],
+        'medians': medians,
+        'csv': csv_uri(columns),
+        'simulated': data.get('simulated', simulated),
+    }
+
+
+def active(rows: Sequence[dict], simulated: bool) -> dict | None:
+    """Returns the paired chart and the table of before and after."""
+    if not rows:
+        return None
+    before = [interval(row['before']) for row in rows]
+    after = [interval(row['after']) for row in rows]
+    labels = [row['label'] for row in rows]
+    columns: dict = {k: [row.get(k, '') for row in rows] for k in ('label', 'set', 'measure', 'n')}
+    interval_columns(interval_columns(columns, 'before', before), 'after', after)
+    listing = '; '.join(
+        f'{label} {number(b[0])} to {number(a[0])}'
+        for label, b, a in zip(labels, before, after, strict=True)
+    )
+    svg = figures.dumbbell(labels, before, after, 'SRCC or pair accuracy, with 95 % interval')
+    table = [
+        {k: row.get(k, '') for k in ('label', 'set', 'measure')}
+        | {'n': row.get('n'), 'before': b, 'after': a, 'change': a[0] - b[0]}
+        | {'simulated': row.get('simulated', simulated)}
+        for row, b, a in zip(rows, before, after, strict=True)
+    ]
+    return {
+        'rows': table,
+        'plot': plot_view(svg, 'active', f'Before and after: {listing}.', columns),
+    }

@@ -1,0 +1,100 @@
+"""Colour spaces: grey, Lab, studio YCbCr and the saturation axis of HSV, all NHWC or HWC, RGB."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# MATLAB's rgb2gray: the first row of the inverse of the NTSC matrix, not the rounded 0.299...
+GRAY_WEIGHTS = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+
+# BT.709 primaries, white D65, as the six-digit tables most software carries: with exact inverses
+# instead, about one 8-bit sample in 10,000 comes out a level away from them.
+_XYZ_FROM_RGB = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+_RGB_FROM_XYZ = np.array(
+    [
+        [3.240479, -1.537150, -0.498535],
+        [-0.969256, 1.875992, 0.041556],
+        [0.055648, -0.204043, 1.057311],
+    ]
+)
+_WHITE = np.array([0.95047, 1.0, 1.08883])
+_WHITENED_FROM_RGB = _XYZ_FROM_RGB / _WHITE[:, None]
+_RGB_FROM_WHITENED = _RGB_FROM_XYZ * _WHITE
+
+# ITU-R BT.601 studio range over 255: Y in [16, 235]/255, Cb and Cr in [16, 240]/255.
+_YCBCR_FROM_RGB = (
+    np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+    / 255
+)
+_YCBCR_OFFSET = np.array([16.0, 128.0, 128.0]) / 255
+_RGB_FROM_YCBCR = np.linalg.inv(_YCBCR_FROM_RGB)
+
+
+def rgb_to_gray(x255: jax.Array, rounded: bool) -> jax.Array:
+    """Luma float32 [...] of RGB float32 [..., 3] in 0..255, to whole grey levels if `rounded`.
+
+    Source: MATLAB's rgb2gray, which returns 8-bit values (half up) for 8-bit images.
+    """
+    x255 = jnp.asarray(x255, jnp.float32)
+    red, green, blue = (GRAY_WEIGHTS[i] * x255[..., i] for i in range(3))
+    gray = red + green + blue
+    return jnp.floor(gray + 0.5) if rounded else gray
+
+
+def scale_saturation(rgb: jax.Array, factor: jax.Array | float) -> jax.Array:
+    """RGB float32 [..., 3] with its HSV saturation times `factor`, hue and value kept, unclipped.
+
+    Every channel is v * (1 - s * g(hue)), so the round trip through HSV is one line; a negative
+    factor goes past grey to the complementary hue and may exceed [0, 1].
+    """
+    value = rgb.max(axis=-1, keepdims=True)
+    return value - factor * (value - rgb)
+
+
+def rgb_to_lab(rgb: jax.Array) -> jax.Array:
+    """CIE L*a*b* float32 [..., 3] (L 0..100) of sRGB float32 [..., 3] in [0, 1], white D65."""
+    power = jnp.power((jnp.maximum(rgb, 0.04045) + 0.055) / 1.055, 2.4)
+    linear = jnp.where(rgb <= 0.04045, rgb / 12.92, power)
+    whitened = _mix(linear, _WHITENED_FROM_RGB)
+    # The cube root has infinite slope at 0, so its argument stays above the linear part's end.
+    root = jnp.power(jnp.maximum(whitened, 216 / 24389), 1 / 3)
+    fx, fy, fz = _split(jnp.where(whitened > 216 / 24389, root, whitened * (841 / 108) + 4 / 29))
+    return jnp.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=-1)
+
+
+def lab_to_rgb(lab: jax.Array) -> jax.Array:
+    """SRGB float32 [..., 3] of CIE L*a*b* float32 [..., 3], white D65, not clipped to [0, 1]."""
+    lightness, a, b = _split(lab)
+    fy = (lightness + 16) / 116
+    f = jnp.stack([fy + a / 500, fy, fy - b / 200], axis=-1)
+    whitened = jnp.where(f > 6 / 29, f * f * f, (f - 4 / 29) * (108 / 841))
+    linear = _mix(whitened, _RGB_FROM_WHITENED)
+    power = 1.055 * jnp.power(jnp.maximum(linear, 0.0031308), 1 / 2.4) - 0.055
+    return jnp.where(linear <= 0.0031308, linear * 12.92, power)
+
+
+def rgb_to_ycbcr(rgb: jax.Array) -> jax.Array:
+    """Studio-range BT.601 YCbCr float32 [..., 3] (Y 16..235, C 16..240, over 255) of RGB [0, 1]."""
+    return _mix(rgb, _YCBCR_FROM_RGB) + jnp.asarray(_YCBCR_OFFSET, jnp.float32)
+
+
+def ycbcr_to_rgb(ycbcr: jax.Array) -> jax.Array:
+    """RGB float32 [..., 3] of studio-range BT.601 YCbCr [..., 3], not clipped to [0, 1]."""
+    return _mix(ycbcr - jnp.asarray(_YCBCR_OFFSET, jnp.float32), _RGB_FROM_YCBCR)
+
+
+def _split(x: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(x[..., i] for i in range(3))
+
+
+def _mix(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+    # Written out: a matmul would round its inputs to bfloat16 on TPUs.
+    c0, c1, c2 = _split(x)
+    rows = [float(row[0]) * c0 + float(row[1]) * c1 + float(row[2]) * c2 for row in matrix]
+    return jnp.stack(rows, axis=-1)

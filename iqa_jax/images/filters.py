@@ -1,0 +1,152 @@
+"""Filters as sums of shifted slices, with MATLAB's borders and window positions.
+
+A fused sum of shifted slices is 20 to 70 times faster on CPU than `lax.conv` with few channels and
+rounds in float32 on every backend. Everywhere in this file x is float [..., H, W, C], a window of
+length n covers samples i-(n-1)//2 .. i+n//2 of output i, and taps are applied as correlation (not
+flipped).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PADDING_MODES = {
+    'zero': 'constant',
+    'symmetric': 'symmetric',  # mirror that repeats the edge sample
+    'reflect': 'reflect',  # mirror that does not repeat it
+    'edge': 'edge',
+}
+GRADIENT_SMOOTHING = {'prewitt': (1 / 3, 1 / 3, 1 / 3), 'scharr': (3 / 16, 10 / 16, 3 / 16)}
+
+Taps = Sequence[float] | np.ndarray | jax.Array
+
+
+def gaussian_taps(size: int, sigma: float | jax.Array) -> np.ndarray | jax.Array:
+    """Unit-sum Gaussian [size] centred at (size-1)/2, or [N, size] for traced sigma [N]."""
+    offsets = np.arange(size) - (size - 1) / 2
+    if isinstance(sigma, jax.Array):
+        weights = jnp.exp(-(offsets.astype(np.float32) ** 2) / (2 * sigma[..., None] ** 2))
+        return weights / weights.sum(-1, keepdims=True)
+    weights = np.exp(-(offsets**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def _pad(x: jax.Array, rows: tuple[int, int], cols: tuple[int, int], padding: str) -> jax.Array:
+    """Pads H and W, negative widths crop; raises ValueError for an unknown padding."""
+    if padding not in PADDING_MODES:
+        raise ValueError(f'padding must be valid or one of {sorted(PADDING_MODES)}, not {padding}')
+    height, width = x.shape[-3:-1]
+    x = x[..., : height + min(rows[1], 0), : width + min(cols[1], 0), :]
+    rows, cols = (rows[0], max(rows[1], 0)), (cols[0], max(cols[1], 0))
+    if not any(rows + cols):
+        return x
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [rows, cols, (0, 0)], PADDING_MODES[padding])
+
+
+def _margins(length: int) -> tuple[int, int]:
+    return (length - 1) // 2, length // 2
+
+
+def _weighted_sum(slices: list, taps: Taps) -> jax.Array:
+    """Sum of slice times tap; zero constant taps cost nothing, taps [N, K] differ per image."""
+    constant = not isinstance(taps, jax.Array)
+    total = None
+    for k, part in enumerate(slices):
+        if constant and float(taps[k]) == 0.0:
+            continue
+        weight = float(taps[k]) if constant else taps[..., k]
+        if not constant and weight.ndim == 1:
+            weight = weight[:, None, None]
+        term = part() * weight
+        total = term if total is None else total + term
+    return jnp.zeros_like(slices[0]()) if total is None else total
+
+
+def correlate_separable(
+    x: jax.Array, rows_taps: Taps, cols_taps: Taps, padding: str = 'valid'
+) -> jax.Array:
+    """Correlates x with the outer product of taps down the rows and taps along the columns.
+
+    Taps are constants [K], a traced array [K], or traced [N, K] with one filter per image of
+    x [N, H, W, C]. The size stays, or shrinks by K-1 with padding='valid'.
+    """
+    height_taps, width_taps = np.shape(rows_taps)[-1], np.shape(cols_taps)[-1]
+    if padding != 'valid':
+        x = _pad(x, _margins(height_taps), _margins(width_taps), padding)
+    *lead, height, width, channels = x.shape
+    out_height, out_width = height - height_taps + 1, width - width_taps + 1
+    if out_height < 1 or out_width < 1:
+        raise ValueError(
+            f'an image of {height}x{width} is smaller than a {height_taps}x{width_taps} filter'
+        )
+    # Columns and channels as one axis keep the innermost loop long, which is what vectorises.
+    x = x.reshape(*lead, height, width * channels)
+    x = _weighted_sum(
+        [lambda k=k: x[..., k : k + out_height, :] for k in range(height_taps)], rows_taps
+    )
+    span = out_width * channels
+    starts = [k * channels for k in range(width_taps)]
+    x = _weighted_sum([lambda k=k: x[..., k : k + span] for k in starts], cols_taps)
+    return x.reshape(*lead, out_height, out_width, channels)
+
+
+def correlate2d(x: jax.Array, kernel: Taps, padding: str = 'valid') -> jax.Array:
+    """Correlates x with a kernel [kh, kw], or with traced kernels [N, kh, kw], one per image."""
+    if not isinstance(kernel, jax.Array):
+        kernel = np.asarray(kernel)
+    kernel_height, kernel_width = kernel.shape[-2:]
+    if padding != 'valid':
+        x = _pad(x, _margins(kernel_height), _margins(kernel_width), padding)
+    *lead, height, width, channels = x.shape
+    out_height, out_width = height - kernel_height + 1, width - kernel_width + 1
+    if out_height < 1 or out_width < 1:
+        raise ValueError(
+            f'an image of {height}x{width} is smaller than a {kernel_height}x{kernel_width} filter'
+        )
+    x = x.reshape(*lead, height, width * channels)
+    span = out_width * channels
+    slices = [
+        lambda i=i, j=j: x[..., i : i + out_height, j * channels : j * channels + span]
+        for i in range(kernel_height)
+        for j in range(kernel_width)
+    ]
+    out = _weighted_sum(slices, kernel.reshape(*kernel.shape[:-2], -1))
+    return out.reshape(*lead, out_height, out_width, channels)
+
+
+def downsample_factor(height: int, width: int) -> int:
+    """max(1, round-half-up(min(H, W) / 256)), as MATLAB rounds and Python does not."""
+    return max(1, (min(height, width) + 128) // 256)
+
+
+def box_downsample(x: jax.Array, factor: int, padding: str = 'zero') -> jax.Array:
+    """Mean over factor x factor windows, then every factor-th sample from 0: ceil(H/F), ceil(W/F).
+
+    Even windows look forward (factor 2 averages i and i+1), as MATLAB's imfilter does.
+    """
+    if factor == 1:
+        return x
+    height, width = x.shape[-3:-1]
+    rows, cols = -(-height // factor), -(-width // factor)
+    before = (factor - 1) // 2
+    pad_rows = (before, rows * factor - height - before)
+    pad_cols = (before, cols * factor - width - before)
+    x = _pad(x, pad_rows, pad_cols, padding)
+    x = sum(x[..., k::factor, :, :] for k in range(factor))
+    return sum(x[..., k::factor, :] for k in range(factor)) * (1.0 / factor**2)
+
+
+def gradient_magnitude(x: jax.Array, kind: str) -> jax.Array:
+    """sqrt(gx^2 + gy^2) of the 3x3 'prewitt' (/3) or 'scharr' (/16) filters, zero padded.
+
+    The gradient at flat places is 0, not infinite.
+    """
+    smooth, difference = GRADIENT_SMOOTHING[kind], (1.0, 0.0, -1.0)
+    across = correlate_separable(x, smooth, difference, 'zero')
+    down = correlate_separable(x, difference, smooth, 'zero')
+    squared = across * across + down * down
+    # Both branches must be finite: sqrt has infinite slope at 0, also behind a where.
+    flat = squared == 0
+    return jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squared)))

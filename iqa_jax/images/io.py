@@ -1,0 +1,129 @@
+"""Decoding and encoding of image files that nobody has checked.
+
+Every image that enters the program passes `decode`, which refuses whatever it could only represent
+by changing pixels silently, with the reason in one sentence.
+"""
+
+import hashlib
+import io
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'WEBP', 'BMP', 'TIFF', 'GIF')
+MAX_PIXELS = 64_000_000
+# What Pillow converts to RGB without losing a bit; every other mode is refused.
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA')
+TIFF_BITS_PER_SAMPLE = 258
+
+
+class ImageError(ValueError):
+    """An image that is refused; the message names the file and the reason."""
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of file bytes, the identity of an image in every manifest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_png(array: np.ndarray, compress_level: int = 1) -> bytes:
+    """PNG bytes of uint8 [H,W,3], lossless; raises ImageError for another shape or dtype."""
+    array = np.asarray(array)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
+        raise ImageError(f'encode_png takes uint8 [H,W,3], not {array.dtype} {array.shape}')
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, 'PNG', compress_level=compress_level)
+    return buffer.getvalue()
+
+
+def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Pixels uint8 [H,W,3] RGB of an image file, given its bytes or its path.
+
+    Gray, palette and fully opaque images become RGB; the EXIF orientation is applied; ICC profiles
+    are ignored (pixels are taken as sRGB). Raises ImageError for an unknown format, more than
+    max_pixels (known from the header, before any pixel is decoded), truncated or damaged data, an
+    animation, CMYK, more than 8 bits per channel, or transparency.
+    """
+    name, data = _read(data, max_pixels)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_header(image, name, data, max_pixels)
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image), name)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        known = ', '.join(FORMATS)
+        raise ImageError(f'{name} is not an image, or is damaged, or not one of {known}') from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f'{name} declares too many pixels: {error}') from None
+    # Damaged files make Pillow raise almost any class; all of them mean the same to the caller.
+    except Exception as error:
+        raise ImageError(f'{name} is damaged or truncated: {error}') from error
+
+
+def _read(data: bytes | str | os.PathLike, max_pixels: int) -> tuple[str, bytes]:
+    """Name for messages and file bytes; refuses directories, pipes and oversized files."""
+    if isinstance(data, bytes):
+        name, size = 'image data', len(data)
+    else:
+        name = os.fspath(data)
+        path = pathlib.Path(data)
+        try:
+            # Opening a pipe would wait for ever.
+            if not path.is_file():
+                raise ImageError(f'{name} is not a file')
+            size = path.stat().st_size
+        except OSError as error:
+            raise ImageError(f'{name} cannot be read: {error.strerror}') from None
+    # No image of max_pixels needs more than 4 raw bytes per pixel and some metadata.
+    if size > 4 * max_pixels + 2**24:
+        raise ImageError(f'{name} has {size} bytes, too many for an image of {max_pixels} pixels')
+    if not isinstance(data, bytes):
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f'{name} cannot be read: {error.strerror}') from None
+    if not data:
+        raise ImageError(f'{name} is empty')
+    return name, data
+
+
+def _check_header(image: Image.Image, name: str, data: bytes, max_pixels: int) -> None:
+    """Raises ImageError for what the header alone gives away; decodes no pixel."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f'{name} declares {width}x{height} pixels, more than {max_pixels}')
+    # A camera's MPO is a plain JPEG followed by previews; its first frame is the photo.
+    if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
+        raise ImageError(f'{name} has several frames; save the wanted one as a single image')
+    if image.mode == 'CMYK':
+        raise ImageError(f'{name} is CMYK; convert it to RGB')
+    if _bits_per_channel(image, data) > 8:
+        raise ImageError(f'{name} has more than 8 bits per channel; convert it to 8 bits')
+    if image.mode not in EIGHT_BIT_MODES:
+        raise ImageError(f'{name} has the pixel mode {image.mode}; convert it to RGB')
+
+
+def _bits_per_channel(image: Image.Image, data: bytes) -> int:
+    """Bits the file declares; Pillow hands 16-bit RGB over as 8-bit RGB without a word."""
+    if image.mode.startswith(('I', 'F')):
+        return 16
+    if image.format == 'PNG':
+        return data[data.index(b'IHDR') + 12]
+    if image.format == 'TIFF':
+        return max(image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (1,)))
+    if image.format == 'JPEG2000':
+        # Size marker of the codestream; the bits of the first component are 42 bytes behind it.
+        return (data[data.index(b'\xff\x4f\xff\x51') + 42] & 0x7F) + 1
+    return 8
+
+
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        if image.getextrema()[3][0] < 255:
+            raise ImageError(f'{name} is partly transparent; compose it on a background')
+    return np.array(image.convert('RGB'))

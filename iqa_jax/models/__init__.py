@@ -1,0 +1,75 @@
+"""Backbones, heads and converters for pretrained files; every model is chosen by name here.
+
+A new backbone is one new file and one row of BACKBONES.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from iqa_jax.models import efficientnet_lite, heads, resnet
+from iqa_jax.models.pretrained import load_pretrained, merge
+from iqa_jax.models.quality import QualityModel
+
+__all__ = ['BACKBONES', 'HEADS', 'QualityModel', 'build', 'load_pretrained', 'merge']
+
+BACKBONES = {
+    'efficientnet_lite0': efficientnet_lite.EfficientNetLite,
+    'resnet18': partial(resnet.ResNet, (2, 2, 2, 2)),
+    'resnet34': partial(resnet.ResNet, (3, 4, 6, 3)),
+    'tiny': partial(
+        efficientnet_lite.EfficientNetLite,
+        stem=8,
+        stages=efficientnet_lite.TINY_STAGES,
+        features=32,
+    ),
+}
+HEADS = {
+    'gap': heads.Regressor,
+    'mlsp': heads.Regressor,
+    'multitask': heads.MultitaskRegressor,
+}
+
+
+def build(
+    backbone: str,
+    *,
+    head: str = 'mlsp',
+    outputs: int = 1,
+    hidden: Sequence[int] = (),
+    dropout: float | Sequence[float] = 0.0,
+    uncertainty: bool = False,
+    normalise: str | None = None,
+    momentum: float = 0.9,
+    axis_name: str | None = None,
+    dtype: jnp.dtype = jnp.float32,
+) -> QualityModel:
+    """A model `(images [N,H,W,3] float32 in [0,1], train) -> (prediction [N,outputs], out)`.
+
+    head: 'gap' (average of the last map), 'mlsp' (mean and standard deviation of every tap as
+    well) or 'multitask' (gap with a separate sub-head per output). hidden, dropout: widths and
+    rates of the hidden layers, one rate for all or one each. normalise: 'none', 'l2', 'layer' or
+    'batch' on the pooled vector; None means batch for mlsp, none otherwise. momentum: of the
+    running statistics. axis_name: devices that share batch statistics. dtype: of the backbone's
+    arithmetic; parameters, statistics and outputs stay float32. ValueError on an unknown name.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f'config.model.backbone is {backbone!r}; there are {sorted(BACKBONES)}')
+    if head not in HEADS:
+        raise ValueError(f'config.model.head is {head!r}; there are {sorted(HEADS)}')
+    rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
+    if len(rates) != len(hidden):
+        raise ValueError(
+            f'config.model.dropout has {len(rates)} rates for {len(hidden)} hidden layers'
+        )
+    body = BACKBONES[backbone](momentum=momentum, axis_name=axis_name, dtype=dtype)
+    kind = normalise or ('batch' if head == 'mlsp' else 'none')
+    return QualityModel(
+        backbone=body,
+        regressor=HEADS[head](outputs, tuple(hidden), rates),
+        normalise=heads.Normalise(kind, momentum, axis_name),
+        taps=body.taps() if head == 'mlsp' else (),
+        uncertainty=uncertainty,
+    )

@@ -1,0 +1,97 @@
+"""Pooling of feature maps and the regression heads on the pooled vector."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from iqa_jax.models import layers
+
+HIDDEN_INIT = nn.initializers.he_normal()
+
+
+def global_average(x: jax.Array) -> jax.Array:
+    """Mean over space: [N,H,W,C] -> [N,C] float32."""
+    return x.astype(jnp.float32).mean((1, 2))
+
+
+def mean_and_std(x: jax.Array) -> jax.Array:
+    """Spatial mean and standard deviation of each channel: [N,H,W,C] -> [N,2C] float32.
+
+    The root of 1e-6 keeps the slope finite on flat channels, which black pictures have.
+    """
+    x = x.astype(jnp.float32)
+    mean = x.mean((1, 2))
+    variance = jnp.square(x - mean[:, None, None]).mean((1, 2))
+    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-6)], axis=-1)
+
+
+class Normalise(nn.Module):
+    """Normalisation of the pooled vector [N,F]: 'none', 'l2' (unit length), 'layer' or 'batch'."""
+
+    kind: str
+    momentum: float = 0.9
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        """[N,F] -> [N,F] float32; raises ValueError on an unknown kind."""
+        if self.kind == 'none':
+            return features
+        if self.kind == 'l2':
+            return features / jnp.sqrt(jnp.square(features).sum(-1, keepdims=True) + 1e-12)
+        if self.kind == 'layer':
+            return nn.LayerNorm(name='layer')(features)
+        if self.kind == 'batch':
+            norm = layers.BatchNorm(1e-3, self.momentum, self.axis_name, name='batch')
+            return norm(features, train)
+        raise ValueError(
+            f'config.model.normalise is {self.kind!r}; use none, l2, layer or batch'
+        )
+
+
+class Regressor(nn.Module):
+    """Shared hidden layers (Dense, ReLU, dropout), then one linear output per target."""
+
+    outputs: int
+    hidden: Sequence[int] = ()
+    dropout: Sequence[float] = ()
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        """[N,F] -> [N,outputs] float32."""
+        x = features
+        for index, (width, rate) in enumerate(zip(self.hidden, self.dropout, strict=True)):
+            x = nn.relu(nn.Dense(width, kernel_init=HIDDEN_INIT, name=f'hidden_{index}')(x))
+            x = nn.Dropout(rate, deterministic=not train)(x)
+        return nn.Dense(self.outputs, name='output')(x)
+
+
+class MultitaskRegressor(nn.Module):
+    """One separate sub-head per target, as in DeepFL-IQA, computed side by side in one product."""
+
+    outputs: int
+    hidden: Sequence[int] = (512, 256)
+    dropout: Sequence[float] = (0.25, 0.5)
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        """[N,F] -> [N,outputs] float32; sub-head k reads only its own weights [k,...]."""
+        tasks = self.outputs
+        per_task = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal', batch_axis=(0,))
+        x = jnp.broadcast_to(features[:, None], (features.shape[0], tasks, features.shape[-1]))
+        widths = (*self.hidden, 1)
+        for index, width in enumerate(widths):
+            kernel = self.param(f'kernel_{index}', per_task, (tasks, x.shape[-1], width))
+            bias = self.param(f'bias_{index}', nn.initializers.zeros, (tasks, width))
+            # The first layer reads one shared vector: an ordinary product, no K copies of it.
+            product = (
+                jnp.einsum('nf,kfh->nkh', features, kernel)
+                if index == 0
+                else jnp.einsum('nkf,kfh->nkh', x, kernel)
+            )
+            x = product + bias
+            if index < len(self.hidden):
+                x = nn.Dropout(self.dropout[index], deterministic=not train)(nn.relu(x))
+        return x[..., 0]

@@ -1,0 +1,60 @@
+"""The quality model: a backbone, pooling, normalisation and a regression head."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from iqa_jax.models import heads
+
+MINIMUM_SIDE = 32
+
+
+class QualityModel(nn.Module):
+    """Predict `outputs` numbers per picture; `build` makes one from names.
+
+    `taps` are the feature maps whose spatial mean and standard deviation enter the pooled vector;
+    without taps it is the global average of the last map.
+    """
+
+    backbone: nn.Module
+    regressor: nn.Module
+    normalise: nn.Module
+    taps: tuple[str, ...] = ()
+    uncertainty: bool = False
+
+    def setup(self):
+        if self.uncertainty:
+            self.spread = nn.Dense(self.regressor.outputs)
+
+    def extract(
+        self, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Pictures [N,H,W,3] float32 in [0,1], sides >= 32 -> (pooled vector [N,F] float32, maps)."""
+        if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MINIMUM_SIDE:
+            raise ValueError(
+                f'a model reads pictures [N,H,W,3] with sides of at least {MINIMUM_SIDE}, '
+                f'not {images.shape}'
+            )
+        last, out = self.backbone(images, train)
+        if not self.taps:
+            return heads.global_average(last), out
+        pooled = [heads.mean_and_std(out[name]) for name in self.taps]
+        return jnp.concatenate([*pooled, heads.global_average(last)], axis=-1), out
+
+    def regress(
+        self, features: jax.Array, train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {'std': [N,outputs] > 0} or {})."""
+        x = self.normalise(features, train)
+        prediction = self.regressor(x, train)
+        if not self.uncertainty:
+            return prediction, {}
+        return prediction, {'std': nn.softplus(self.spread(x)) + 1e-4}
+
+    def __call__(
+        self, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Pictures -> (prediction [N,outputs], every block's maps, 'features', perhaps 'std')."""
+        features, out = self.extract(images, train)
+        prediction, spread = self.regress(features, train)
+        return prediction, {**out, 'features': features, **spread}

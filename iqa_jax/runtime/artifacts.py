@@ -1,0 +1,250 @@
+"""The one atomic, digested write: whatever a later stage reads goes through `commit`.
+
+An artifact is a data file and, beside it, `<name>.meta.json` with the SHA-256, the size, the
+fingerprint of what made it and free metadata. The sidecar is replaced before the data, so it also
+keeps the record of the data it is about to replace: a process killed between the two renames leaves
+the old data intact and readable. Data without a matching record does not exist for the readers.
+"""
+
+import collections
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import signal
+
+SIDECAR_SUFFIX = '.meta.json'
+CRASH_VARIABLE = 'IQA_JAX_CRASH_AT'
+# The points one commit passes, in order; each is one drill of IQA_JAX_CRASH_AT=point:ordinal.
+CRASH_POINTS = (
+    *(f'artifacts.data.{point}' for point in ('before_write', 'half_written', 'written', 'synced')),
+    *(f'artifacts.meta.{point}' for point in ('before_write', 'half_written', 'written', 'synced')),
+    *('artifacts.meta.renamed', 'artifacts.meta.folder_synced'),
+    *('artifacts.data.renamed', 'artifacts.data.folder_synced'),
+)
+
+Path = str | os.PathLike
+_passes: collections.Counter[str] = collections.Counter()
+
+
+class MissingArtifact(ValueError):
+    """The file, or the sidecar without which it does not count, is not there."""
+
+
+class DamagedArtifact(ValueError):
+    """The bytes on disk are not the bytes that were committed."""
+
+
+def crash_point(name: str) -> None:
+    """Kills this process with SIGKILL at the n-th pass when IQA_JAX_CRASH_AT is `name:n`."""
+    wanted = os.environ.get(CRASH_VARIABLE)
+    if wanted is None:
+        return
+    _passes[name] += 1
+    if wanted == f'{name}:{_passes[name]}':
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def commit(path: Path, data: bytes, *, fingerprint: str = '', meta: dict | None = None) -> None:
+    """Writes `data` and its sidecar durably; after a crash anywhere the old or the new is intact.
+
+    Args:
+      path: file to write; missing folders are made.
+      data: the whole content.
+      fingerprint: what the content was made from, compared by `is_current`.
+      meta: free JSON metadata, returned by `meta(path)`.
+    """
+    path = pathlib.Path(path)
+    _make_folder(path.parent)
+    record = {
+        'sha256': hashlib.sha256(data).hexdigest(),
+        'size': len(data),
+        'fingerprint': fingerprint,
+        'meta': meta or {},
+    }
+    record['previous'] = _replaced_record(path, record['sha256'])
+    record = json.loads(canonical_json(record))  # as it will be read: string keys, plain numbers
+    record['check'] = _check(record)
+    sidecar = sidecar_path(path)
+    temporary, temporary_sidecar = _temporary(path), _temporary(sidecar)
+    try:
+        _write_synced(temporary, data, 'data')
+        _write_synced(temporary_sidecar, canonical_json(record).encode() + b'\n', 'meta')
+        for source, target, part in (
+            (temporary_sidecar, sidecar, 'meta'),
+            (temporary, path, 'data'),
+        ):
+            os.replace(source, target)
+            crash_point(f'artifacts.{part}.renamed')
+            _sync_folder(path.parent)
+            crash_point(f'artifacts.{part}.folder_synced')
+    except BaseException:  # a full disk or Ctrl-C: leave no half-written file behind
+        temporary.unlink(missing_ok=True)
+        temporary_sidecar.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> bytes:
+    """Returns the committed bytes, or raises MissingArtifact or DamagedArtifact."""
+    path = pathlib.Path(path)
+    _require(path)
+    # Data before sidecar: a commit that runs meanwhile leaves a sidecar that knows both.
+    data = path.read_bytes()
+    _matching_record(path, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def record(path: Path) -> dict:
+    """Returns {'sha256', 'size', 'fingerprint', 'meta'} after verifying the file against it.
+
+    Raises MissingArtifact or DamagedArtifact as `read` does, without holding the file in memory.
+    """
+    path = pathlib.Path(path)
+    _require(path)
+    with open(path, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    return _matching_record(path, digest)
+
+
+def meta(path: Path) -> dict:
+    """Returns the metadata given to `commit`, verified; raises as `read` does."""
+    return record(path)['meta']
+
+
+def is_current(path: Path, fingerprint: str) -> bool:
+    """Whether `path` is intact and was committed with this fingerprint."""
+    try:
+        return record(path)['fingerprint'] == fingerprint
+    except (MissingArtifact, DamagedArtifact):
+        return False
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value; tuples count as lists."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys; NumPy scalars and arrays become numbers and lists, paths strings.
+
+    Raises ValueError for a value that JSON cannot hold.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(',', ':'), default=_plain)
+    except TypeError as error:
+        raise ValueError(f'This value cannot be written as JSON: {error}.') from error
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result; 'none' if not installed."""
+    names = ['iqa-jax-gmad', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint']
+    names += ['numpy', 'pillow', 'pyarrow']
+    found = {'python': platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = 'none'
+    return found
+
+
+def sidecar_path(path: Path) -> pathlib.Path:
+    """Where the record of `path` lies: `<name>.meta.json` in the same folder."""
+    path = pathlib.Path(path)
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, 'tolist'):  # NumPy and JAX scalars and arrays, without importing either
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f'{value!r} is a {type(value).__name__}')
+
+
+def _check(record: dict) -> str:
+    """Digest of the record itself, so that a flipped byte in metadata is seen too."""
+    return fingerprint({key: value for key, value in record.items() if key != 'check'})
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+    # A fixed name: what a killed process left is overwritten by the next commit of the same file.
+    return path.with_name(f'.{path.name}.tmp')
+
+
+def _write_synced(path: pathlib.Path, data: bytes, part: str) -> None:
+    crash_point(f'artifacts.{part}.before_write')
+    middle = len(data) // 2
+    with open(path, 'wb') as file:
+        file.write(memoryview(data)[:middle])
+        file.flush()
+        crash_point(f'artifacts.{part}.half_written')
+        file.write(memoryview(data)[middle:])
+        file.flush()
+        crash_point(f'artifacts.{part}.written')
+        os.fsync(file.fileno())
+    crash_point(f'artifacts.{part}.synced')
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require(path: pathlib.Path) -> None:
+    if not path.is_file():
+        raise MissingArtifact(f'There is no file {path}; run the stage that makes it first.')
+    if not sidecar_path(path).is_file():
+        raise MissingArtifact(
+            f'{path} has no {path.name}{SIDECAR_SUFFIX} beside it and so does not count as written;'
+            ' run the stage that makes it again.'
+        )
+
+
+def _read_sidecar(path: pathlib.Path) -> dict:
+    sidecar = sidecar_path(path)
+    try:
+        record = json.loads(sidecar.read_bytes())
+        intact = record['check'] == _check(record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise DamagedArtifact(
+            f'{sidecar} is damaged; delete it and run again the stage that makes {path.name}.'
+        )
+    return record
+
+
+def _matching_record(path: pathlib.Path, digest: str) -> dict:
+    """The record, new or replaced, of the data that is there; raises DamagedArtifact if none is."""
+    newest = _read_sidecar(path)
+    for candidate in (newest, newest['previous']):
+        if candidate and candidate['sha256'] == digest:
+            return {key: candidate[key] for key in ('sha256', 'size', 'fingerprint', 'meta')}
+    raise DamagedArtifact(
+        f'{path} is damaged: its SHA-256 is not the one in {sidecar_path(path).name};'
+        ' delete it and run again the stage that makes it.'
+    )
+
+
+def _replaced_record(path: pathlib.Path, digest: str) -> dict | None:
+    """The verified record of the data about to be replaced, if there is other intact data."""
+    try:
+        current = record(path)
+    except (MissingArtifact, DamagedArtifact):
+        return None
+    return None if current['sha256'] == digest else current

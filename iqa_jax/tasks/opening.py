@@ -1,0 +1,59 @@
+"""How every stage begins: a plain config, its keys checked, its paths resolved."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+# Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
+# by digest and not by name, so a moved workdir stays up to date.
+PATHS = {'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'data', 'rated', 'runs'}
+NOT_PATHS = {'', 'imagenet'}
+
+
+def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
+    """Checks a stage's config and resolves its paths.
+
+    Args:
+      config: ConfigDict or dict with `task`, `root` ('' is the current directory) and `keys`.
+      keys: every key the stage reads; each must be there, so that no default hides in code.
+
+    Returns:
+      (config with paths joined to root, what identifies the stage: the config without paths).
+
+    Raises:
+      ValueError: an unknown or a missing key, with the nearest known one.
+    """
+    plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    check_keys(plain, keys | {'task', 'root'}, 'config')
+    root = Path(plain.pop('root'))
+    plain.pop('task')
+    return _resolve(plain, root), _without_paths(plain)
+
+
+def check_keys(config: dict, keys: set[str], where: str) -> None:
+    """Raises a ValueError for keys that are unknown or missing."""
+    unknown, missing = sorted(set(config) - keys), sorted(keys - set(config))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(keys), 1)
+        hint = f'did you mean {near[0]}?' if near else f'known are {", ".join(sorted(keys))}.'
+        raise ValueError(f'{where}.{unknown[0]} is not a key of this task; {hint}')
+    if missing:
+        raise ValueError(f'{where}.{missing[0]} is missing; set it in the config file.')
+
+
+def _resolve(value: Any, root: Path, key: str = '') -> Any:
+    if isinstance(value, dict):
+        return {k: _resolve(v, root, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolve(v, root, key) for v in value]
+    is_path = key in PATHS and isinstance(value, str) and value not in NOT_PATHS
+    return str(root / value) if is_path else value
+
+
+def _without_paths(value: Any, key: str = '') -> Any:
+    if isinstance(value, dict):
+        return {k: _without_paths(v, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(v, key) for v in value]
+    is_path = key in PATHS and isinstance(value, str) and value not in NOT_PATHS
+    return '' if is_path else value

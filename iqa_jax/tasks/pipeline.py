@@ -1,0 +1,53 @@
+"""pipeline: stages in order, each in its own folder of the workdir, each summarised in one line."""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from iqa_jax.runtime import artifacts
+from iqa_jax.tasks import opening
+
+KEYS = {'task', 'root', 'order', 'stages', 'headlines'}
+
+
+def run(config: Any, workdir: str | Path) -> dict:
+    """Runs `config.stages[name]` for every name of `config.order`, then writes summary.json.
+
+    Every stage's `root` is the workdir, so its paths name the folders of earlier stages.
+    `config.headlines` maps a key of summary.json to (stage, key of that stage's summary).
+
+    Returns:
+      What summary.json holds: stages (each with seconds, counts and headline), quarantined, seconds
+      and the headline figures.
+    """
+    config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    opening.check_keys(config, KEYS, 'config')
+    unknown = sorted(set(config['order']) - set(config['stages']))
+    if unknown:
+        raise ValueError(f'config.order names {unknown[0]}, which config.stages does not have.')
+    workdir = Path(workdir)
+    start = time.monotonic()
+    summaries = {}
+    for name in config['order']:
+        stage = dict(config['stages'][name])
+        folder = workdir / stage.pop('folder')
+        task = importlib.import_module(f'iqa_jax.tasks.{stage["task"]}')
+        summaries[name] = task.run(stage | {'root': str(workdir)}, folder)
+    summary = {
+        'stages': summaries,
+        'seconds': sum(s['seconds'] for s in summaries.values()),
+        'quarantined': sum(s['quarantined'] for s in summaries.values()),
+        'versions': artifacts.versions(),
+    }
+    summary |= {key: summaries[stage][item] for key, (stage, item) in config['headlines'].items()}
+    text = json.dumps(summary, indent=1, sort_keys=True).encode()
+    mark = artifacts.fingerprint(summary)
+    if not artifacts.is_current(workdir / 'summary.json', mark):
+        artifacts.commit(workdir / 'summary.json', text, fingerprint=mark)
+    print(f'All stages done in {time.monotonic() - start:.0f} s.', file=sys.stderr)
+    last = config['order'][-1]
+    print(workdir / config['stages'][last]['folder'] / summaries[last]['artifact'])
+    return summary

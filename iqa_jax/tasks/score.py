@@ -1,0 +1,144 @@
+"""score: a saved model over the images of a manifest -> a score table.
+
+Works shard by shard; finished shards are kept, so a killed run goes on with the next one.
+"""
+
+import csv
+import io as text_io
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from iqa_jax.data import manifest, tables
+from iqa_jax.data.store import ImageStore
+from iqa_jax.images import io
+from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.training import saved_model
+
+from iqa_jax.tasks import opening
+
+KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size'}
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes scores.parquet: image_id, `name` and, with `twin`, `name_disagreement`."""
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    weights = Path(config['model']) / 'weights.msgpack'
+    stage = stages.Stage('score', workdir, given, inputs=[config['manifest'], weights])
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    columns = manifest.in_splits(
+        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+    )
+    model, store = saved_model.load(config['model']), ImageStore(columns)
+    n, size = len(store), config['shard_size']
+    shards, quarantine = [], []
+    with progress.progress(total=n, desc='score', unit='images') as bar:
+        for first in range(0, n, size):
+            rows = np.arange(first, min(first + size, n))
+            path = workdir / 'shards' / f'{first:09d}.parquet'
+            mark = artifacts.fingerprint([stage.fingerprint, first])
+            if not artifacts.is_current(path, mark):
+                table, bad = _score_shard(model, store, rows, config)
+                tables.write(path, table, {'quarantine': bad}, mark)
+                artifacts.crash_point('score.shard')
+            table, meta = tables.read(path)
+            shards.append(table)
+            quarantine += meta['quarantine']
+            bar.update(len(rows))
+    table = tables.concatenate(shards)
+    origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
+    described = {config['name']: {'higher_is_better': True, 'origin': origin}}
+    if config['twin']:
+        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {config["name"]}'}
+        described[f'{config["name"]}_disagreement'] = gap
+    outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']
+    tables.write(outputs[0], table, {'columns': described}, stage.fingerprint)
+    artifacts.commit(outputs[1], quarantine_csv(quarantine), fingerprint=stage.fingerprint)
+    seconds = time.monotonic() - start
+    summary = {
+        'images': len(table['image_id']),
+        'quarantined': len(quarantine),
+        'seconds': seconds,
+        'headline': f'{n / seconds:.1f} images/s',
+        'artifact': 'scores.parquet',
+    }
+    return stage.finish(summary, outputs)
+
+
+def _score_shard(
+    model: saved_model.SavedModel, store: ImageStore, rows: np.ndarray, config: dict
+) -> tuple[tables.Table, list[dict]]:
+    """Scores rows in batches of equal shape; unreadable images and non-finite scores are named."""
+    found: dict[int, tuple[float, float]] = {}
+    bad: list[dict] = []
+    for members, images in _batches(store, rows, config['batch_size'], bad):
+        if config['twin']:
+            both = model.score(images, twin=True)
+            score = both['prediction'].mean(axis=1)
+            gap = np.abs(both['prediction'] - both['twin']).mean(axis=1)
+        else:
+            score = model.score(images)
+            gap = np.zeros(len(images), np.float32)
+        for row, s, g in zip(members, score, gap, strict=True):
+            if np.isfinite(s) and np.isfinite(g):
+                found[row] = (s, g)
+            else:
+                name = store.columns['image_id'][row]
+                bad.append({'file': str(name), 'reason': 'its score is not finite'})
+    kept = [row for row in rows.tolist() if row in found]
+    table = {
+        'image_id': store.columns['image_id'][kept],
+        config['name']: np.array([found[row][0] for row in kept], np.float32),
+    }
+    if config['twin']:
+        gaps = [found[row][1] for row in kept]
+        table[f'{config["name"]}_disagreement'] = np.array(gaps, np.float32)
+    return table, bad
+
+
+def _batches(
+    store: ImageStore, rows: np.ndarray, size: int, bad: list[dict]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(rows, uint8 [n, H, W, 3]) of equal shape; the next chunk is decoded during the scoring."""
+
+    def load(chunk: np.ndarray) -> list[tuple[int, np.ndarray | io.ImageError]]:
+        loaded = []
+        for row in chunk.tolist():
+            try:
+                loaded.append((row, store.load([row])[0]))
+            except io.ImageError as error:
+                loaded.append((row, error))
+        return loaded
+
+    chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(load, chunks[0])
+        for i in range(len(chunks)):
+            loaded = job.result()
+            if i + 1 < len(chunks):
+                job = pool.submit(load, chunks[i + 1])
+            shapes: dict[tuple, list[tuple[int, np.ndarray]]] = {}
+            for row, image in loaded:
+                if isinstance(image, io.ImageError):
+                    name = str(store.columns['image_id'][row])
+                    logging.warning('%s is left out: %s', name, image)
+                    bad.append({'file': name, 'reason': str(image)})
+                else:
+                    shapes.setdefault(image.shape, []).append((row, image))
+            for members in shapes.values():
+                yield [row for row, _ in members], np.stack([image for _, image in members])
+
+
+def quarantine_csv(entries: list[dict]) -> bytes:
+    """The quarantine list as CSV: file, reason."""
+    text = text_io.StringIO()
+    writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(entries)
+    return text.getvalue().encode()

