@@ -13,7 +13,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID, SURFACE = '#1d2127', '#5d6671', '#e2e5ea', '#ffffff'
+INK, MUTED, SOFT, GRID, SURFACE = '#1d2127', '#5d6671', '#a3adb8', '#e2e5ea', '#ffffff'
 SERIES = (
     '#2a6fdb',  # blue
     '#c4661f',  # orange
@@ -133,12 +133,14 @@ def srcc_bars(names: Sequence[str], intervals: np.ndarray, kinds: Sequence[str])
     """
     values = np.asarray(intervals, float).reshape(-1, 3)
     order = np.argsort(np.where(np.isfinite(values[:, 0]), -values[:, 0], np.inf), kind='stable')
-    figure = canvas(5.4, 0.75 + 0.3 * max(len(values), 2))
+    figure = canvas(4.8, 0.75 + 0.3 * max(len(values), 2))
     axes = figure.subplots()
     if not len(values):
         say_empty(axes, 'no results')
         return to_svg(figure)
-    colours = {kind: SERIES[i % len(SERIES)] for i, kind in enumerate(dict.fromkeys(kinds))}
+    # What is compared stands out from the yardsticks, which come second by custom.
+    palette = (SERIES[0], SOFT, *SERIES[1:])
+    colours = {kind: palette[i % len(palette)] for i, kind in enumerate(dict.fromkeys(kinds))}
     for y, i in enumerate(order):
         value, low, high = values[i]
         axes.barh(y, value if np.isfinite(value) else 0, height=0.62, color=colours[kinds[i]])
@@ -216,7 +218,7 @@ def dumbbell(
     """
     pairs = np.stack([np.asarray(v, float).reshape(-1, 3) for v in (before, after)])
     count = pairs.shape[1]
-    figure = canvas(5.6, 1.05 + 0.52 * max(count, 1))
+    figure = canvas(5.0, 1.05 + 0.52 * max(count, 1))
     axes = figure.subplots()
     if not count or not np.isfinite(pairs[..., 0]).any():
         say_empty(axes, 'no values before and after')
@@ -237,7 +239,7 @@ def dumbbell(
     axes.grid(False, axis='y')
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
-    axes.set_xlabel(clean_label(x_label))
+    axes.set_xlabel(x_label)
     figure.legend(loc='outside upper right', ncols=2)
     return to_svg(figure)
 
@@ -252,7 +254,7 @@ def agreement(srcc: np.ndarray, excluded: np.ndarray) -> bytes:
     keep = np.isfinite(values)
     values, out = values[keep], out[keep]
     order = np.argsort(-values, kind='stable')
-    figure = canvas(5.4, 2.4)
+    figure = canvas(4.8, 2.3)
     axes = figure.subplots()
     if not len(values):
         say_empty(axes, 'no agreement known')
@@ -267,6 +269,7 @@ def agreement(srcc: np.ndarray, excluded: np.ndarray) -> bytes:
             )
     axes.axhline(np.median(values[~out]) if (~out).any() else np.nan, color=MUTED, lw=1, ls='--')
     axes.set_ylim(min(0, values.min() - 0.05), 1.02)
+    axes.set_xlim(0.3, len(values) + 0.7)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set_xlabel('rater, most agreeing first')
     axes.set_ylabel('SRCC with the others')

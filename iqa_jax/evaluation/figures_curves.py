@@ -8,41 +8,52 @@ from iqa_jax.evaluation.figures import (
     MUTED,
     SERIES,
     canvas,
-    clean_label,
     say_empty,
     styled,
     to_svg,
 )
 
 BINS = 24
+UNIT = (0.0, 1.0)
 # A curve holds no more points than a screen can show; longer ones are averaged in equal runs.
 CURVE_POINTS = 300
+
+
+def histogram(
+    values: np.ndarray, span: tuple[float, float] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (edges [BINS + 1], counts [BINS]) of the finite values within `span` or their own."""
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    if not len(x):
+        return np.full(BINS + 1, np.nan), np.zeros(BINS, int)
+    counts, edges = np.histogram(x, BINS, span)
+    return edges, counts
 
 
 @styled
 def proxy_histograms(raw: np.ndarray, equalised: np.ndarray) -> bytes:
     """Returns two histograms side by side: raw scores [N] and equalised scores [N] in (0, 1)."""
     figure = canvas(3.7, 1.7)
+    figure.get_layout_engine().set(wspace=0.1)
     panels = zip(
         figure.subplots(1, 2),
-        (raw, equalised),
+        (histogram(raw, None), histogram(equalised, UNIT)),
         ('raw', 'equalised'),
         (MUTED, SERIES[0]),
-        (None, (0.0, 1.0)),
+        (ticker.MaxNLocator(3), ticker.FixedLocator((0, 0.5, 1))),
         strict=True,
     )
-    for axes, values, title, colour, span in panels:
-        x = np.asarray(values, float)
-        x = x[np.isfinite(x)]
-        axes.set_title(f'{title}')
-        if not len(x):
+    for axes, (edges, counts), title, colour, locator in panels:
+        axes.set_title(title)
+        if not counts.any():
             say_empty(axes, 'no scores')
             continue
-        axes.hist(x, bins=BINS, range=span, color=colour)
+        axes.stairs(counts, edges, fill=True, color=colour)
         axes.grid(False)
         axes.set_yticks([])
         axes.spines['left'].set_visible(False)
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(3))
+        axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:g}'))
     return to_svg(figure)
 
@@ -79,9 +90,11 @@ def curve(steps: np.ndarray, values: np.ndarray, y_label: str, markers: bool = F
         last, (x[-1], y[-1]), xytext=(6, 0), textcoords='offset points', va='center', size=9.5
     )
     axes.margins(x=0.02, y=0.12)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True))
+    if x[0] == x[-1]:
+        axes.set_xlim(x[0] - 1, x[0] + 1)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(4, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.set_xlabel('step')
-    axes.set_ylabel(clean_label(y_label))
+    axes.set_ylabel(y_label)
     return to_svg(figure)

@@ -79,7 +79,6 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         number=page_format.number,
         signed=page_format.signed,
-        score=page_format.score,
         count=page_format.count,
         seconds=page_format.seconds,
         quantity=page_format.quantity,

@@ -5,7 +5,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -16,6 +16,7 @@ from iqa_jax.evaluation import figures
 CSS_COLOURS = {
     figures.INK: 'var(--ink)',
     figures.MUTED: 'var(--muted)',
+    figures.SOFT: 'var(--soft)',
     figures.GRID: 'var(--grid)',
     figures.SURFACE: 'var(--surface)',
     **{colour: f'var(--s{i + 1})' for i, colour in enumerate(figures.SERIES)},
@@ -36,11 +37,10 @@ def signed(value: float | None, digits: int = 1) -> str:
     return f'+{text}' if text != 'n/a' and float(value) > 0 else text
 
 
-def score(value: float | None) -> str:
-    """Returns a model's score on its own, unknown scale with about four significant digits."""
-    if value is None or not math.isfinite(value):
-        return 'n/a'
-    return number(value, max(0, min(4, 3 - math.floor(math.log10(max(abs(value), 1e-4))))))
+def digits_for(values: Iterable[float]) -> int:
+    """Returns how many decimals suit scores of an unknown scale: three digits of the largest."""
+    largest = max((abs(v) for v in values if math.isfinite(v)), default=1.0)
+    return int(np.clip(2 - math.floor(math.log10(max(largest, 1e-3))), 0, 5))
 
 
 def count(value: float | None) -> str:

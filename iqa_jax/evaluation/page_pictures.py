@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from iqa_jax.evaluation import figures_pictures
-from iqa_jax.evaluation.page_format import csv_uri
+from iqa_jax.evaluation.page_format import csv_uri, digits_for
 
-GALLERY_SIDE = 112
+GALLERY_SIDE = 108
 PAIR_SIZE = (204, 272)
-HARD_SIDE = 160
+HARD_SIDE = 176
 # What is drawn is bounded so that the page stays small; the CSV files always hold everything.
-MAX_PAIRS = 36
+MAX_PAIRS = 30
 MAX_HARD = 24
 
 
@@ -45,18 +45,42 @@ def gallery(data: dict | None) -> dict | None:
     }
 
 
+def _first_of_each(pairs: Sequence[dict], limit: int) -> list[dict]:
+    """Returns at most `limit` pairs in order, taking turns between (defender, attacker)."""
+    turns: dict[tuple, int] = {}
+    rank = []
+    for i, pair in enumerate(pairs):
+        key = (pair['defender'], pair['attacker'])
+        turns[key] = turns.get(key, 0) + 1
+        rank.append((turns[key], i))
+    return [pairs[i] for i in sorted(i for _, i in sorted(rank)[:limit])]
+
+
 def gmad(pairs: Sequence[dict]) -> dict | None:
-    """Returns the first MAX_PAIRS pairs with pictures, grouped by (defender, attacker)."""
+    """Returns at most MAX_PAIRS pairs with pictures, grouped by (defender, attacker)."""
     if not pairs:
         return None
     fields = ('image_id', 'defender_score', 'attacker_score', 'mos', 'mos_std', 'type', 'severity')
     columns: dict = {k: [pair[k] for pair in pairs] for k in ('defender', 'attacker', 'level')}
     for side in ('best', 'worst'):
         columns |= {f'{side}_{f}': [pair[side].get(f, '') for pair in pairs] for f in fields}
+    scores: dict[str, list[float]] = {}
+    for pair in pairs:
+        for role in ('defender', 'attacker'):
+            values = [pair[side][f'{role}_score'] for side in ('best', 'worst')]
+            scores.setdefault(pair[role], []).extend(values)
+    digits = {name: digits_for(values) for name, values in scores.items()}
     groups: dict[tuple, dict] = {}
-    for pair in pairs[:MAX_PAIRS]:
+    for pair in _first_of_each(pairs, MAX_PAIRS):
         key = (pair['defender'], pair['attacker'])
-        group = groups.setdefault(key, {'defender': key[0], 'attacker': key[1], 'pairs': []})
+        group = groups.setdefault(
+            key,
+            {
+                'defender': {'name': key[0], 'digits': digits[key[0]]},
+                'attacker': {'name': key[1], 'digits': digits[key[1]]},
+                'pairs': [],
+            },
+        )
         best, worst = ({'mos': math.nan} | pair[side] for side in ('best', 'worst'))
         group['pairs'].append(
             {
@@ -81,7 +105,7 @@ def hard_examples(rows: Sequence[dict]) -> dict | None:
     """Returns the images with the largest full/pruned disagreement first, at most MAX_HARD."""
     if not rows:
         return None
-    worst = sorted(rows, key=lambda row: -row['disagreement'])
+    worst = sorted(rows, key=lambda row: -np.nan_to_num(row['disagreement'], nan=-np.inf))
     columns = {k: [row[k] for row in worst] for k in ('image_id', 'disagreement')}
     columns |= {k: [row.get(k, '') for row in worst] for k in ('type', 'severity')}
     shown = [
@@ -89,4 +113,9 @@ def hard_examples(rows: Sequence[dict]) -> dict | None:
         | {'picture': _picture(row['image'], HARD_SIDE, HARD_SIDE)}
         for row in worst[:MAX_HARD]
     ]
-    return {'rows': shown, 'total': len(rows), 'csv': csv_uri(columns)}
+    return {
+        'rows': shown,
+        'total': len(rows),
+        'digits': digits_for(columns['disagreement']),
+        'csv': csv_uri(columns),
+    }

@@ -25,12 +25,14 @@ MEASURES = (
 
 
 def _result_rows(rows: Sequence[dict]) -> list[dict]:
-    """Returns table rows whose cells know whether they are the best finite one of their column."""
+    """Returns table rows whose cells know whether they are the best of their column and kind."""
+    # Blind models and metrics that see the reference are two contests.
     best = {}
     for key, _, _, pick in MEASURES:
-        values = [interval(row.get(key))[0] for row in rows]
-        finite = [v for v in values if math.isfinite(v)]
-        best[key] = pick(finite) if len(finite) > 1 else None
+        for kind in {row.get('kind', '') for row in rows}:
+            group = [interval(row.get(key))[0] for row in rows if row.get('kind', '') == kind]
+            finite = [v for v in group if math.isfinite(v)]
+            best[kind, key] = pick(finite) if len(finite) > 1 else None
     return [
         {
             'model': row['model'],
@@ -39,7 +41,7 @@ def _result_rows(rows: Sequence[dict]) -> list[dict]:
             'refs': row.get('refs'),
             'cells': [
                 {'interval': interval(row.get(key)), 'digits': digits}
-                | {'best': best[key] is not None and interval(row.get(key))[0] == best[key]}
+                | {'best': interval(row.get(key))[0] == best[row.get('kind', ''), key]}
                 for key, _, digits, _ in MEASURES
             ],
         }

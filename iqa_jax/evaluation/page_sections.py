@@ -65,7 +65,11 @@ def proxies(data: Mapping[str, dict]) -> list[dict]:
             f'Histograms of {len(scores["raw"])} {metric} scores: '
             f'raw on the left, equalised on the right.'
         )
-        columns = {'raw': scores['raw'], 'equalised': scores['equalised']}
+        # What the figure shows; the scores of every image are in their own table.
+        columns: dict = {}
+        for name, span in (('raw', None), ('equalised', figures_curves.UNIT)):
+            edges, counts = figures_curves.histogram(scores[name], span)
+            columns |= {f'{name}_low': edges[:-1], f'{name}_high': edges[1:], f'{name}_n': counts}
         direction = 'higher is better' if scores['higher_is_better'] else 'lower is better'
         plots.append(plot_view(svg, f'proxy-{i + 1}', alt, columns))
         plots[-1].update(title=metric, note=f'raw: {direction}')
@@ -86,9 +90,9 @@ def training(stages: Sequence[dict]) -> list[dict]:
                 f'{label} of {stage["name"]} over {len(steps)} records, '
                 f'from {number(values[0])} to {number(values[-1])}.'
             )
-            columns = {'step': steps, key: values}
+            columns = dict(zip(('step', key), figures_curves.shorten(steps, values), strict=True))
             plots.append(plot_view(svg, f'training-{i + 1}-{key}', alt, columns))
-            plots[-1].update(title=label.capitalize(), note='')
+            plots[-1].update(title=label[0].upper() + label[1:], note='')
         views.append({'name': stage['name'], 'plots': plots})
     return views
 

@@ -1,0 +1,5 @@
+"""Full-reference metrics: pure functions of a reference and a distorted image, chosen by name."""
+
+from iqa_jax.fr_metrics.registry import METRICS, Metric, metric, metrics
+
+__all__ = ['METRICS', 'Metric', 'metric', 'metrics']

@@ -23,6 +23,19 @@ GRADIENT_SMOOTHING = {'prewitt': (1 / 3, 1 / 3, 1 / 3), 'scharr': (3 / 16, 10 / 
 Taps = Sequence[float] | np.ndarray | jax.Array
 
 
+def materialize(x: jax.Array) -> jax.Array:
+    """The same x, written to memory on CPU before it is used; all NaN if its first element is NaN.
+
+    XLA's CPU backend fuses a chain of filters into one loop and recomputes the first steps once per
+    tap of the later ones (three times slower for SSIM). It drops optimization_barrier early, but it
+    does not fuse across a branch that depends on data.
+    """
+    if jax.default_backend() != 'cpu':
+        return x
+    first = x[(0,) * x.ndim]
+    return jax.lax.cond(first == first, lambda x: x, lambda x: jnp.full_like(x, jnp.nan), x)
+
+
 def gaussian_taps(size: int, sigma: float | jax.Array) -> np.ndarray | jax.Array:
     """Unit-sum Gaussian [size] centred at (size-1)/2, or [N, size] for traced sigma [N]."""
     offsets = np.arange(size) - (size - 1) / 2
@@ -144,8 +157,9 @@ def gradient_magnitude(x: jax.Array, kind: str) -> jax.Array:
     The gradient at flat places is 0, not infinite.
     """
     smooth, difference = GRADIENT_SMOOTHING[kind], (1.0, 0.0, -1.0)
-    across = correlate_separable(x, smooth, difference, 'zero')
-    down = correlate_separable(x, difference, smooth, 'zero')
+    x = _pad(x, (1, 1), (1, 1), 'zero')
+    across = correlate_separable(x, smooth, difference)
+    down = correlate_separable(x, difference, smooth)
     squared = across * across + down * down
     # Both branches must be finite: sqrt has infinite slope at 0, also behind a where.
     flat = squared == 0

@@ -43,6 +43,7 @@ def build(
     uncertainty: bool = False,
     normalise: str | None = None,
     momentum: float = 0.9,
+    frozen_statistics: bool = False,
     axis_name: str | None = None,
     dtype: jnp.dtype = jnp.float32,
 ) -> QualityModel:
@@ -52,7 +53,7 @@ def build(
     well) or 'multitask' (gap with a separate sub-head per output). hidden, dropout: widths and
     rates of the hidden layers, one rate for all or one each. normalise: 'none', 'l2', 'layer' or
     'batch' on the pooled vector; None means batch for mlsp, none otherwise. momentum: of the
-    running statistics. axis_name: devices that share batch statistics. dtype: of the backbone's
+    running statistics. frozen_statistics: the backbone keeps its pretrained ones. axis_name: devices that share batch statistics. dtype: of the backbone's
     arithmetic; parameters, statistics and outputs stay float32. ValueError on an unknown name.
     """
     if backbone not in BACKBONES:
@@ -72,4 +73,5 @@ def build(
         normalise=heads.Normalise(kind, momentum, axis_name),
         taps=body.taps() if head == 'mlsp' else (),
         uncertainty=uncertainty,
+        frozen_statistics=frozen_statistics,
     )

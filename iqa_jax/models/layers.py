@@ -1,4 +1,4 @@
-"""Convolution and normalisation layers; the form of a convolution is chosen here and nowhere else."""
+"""Convolution, batch normalisation and activation, the layers every backbone is made of."""
 
 from collections.abc import Callable
 
@@ -7,81 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis as XLA's 'SAME' rule has it: output = ceil(size / stride)."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-def depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Depthwise convolution [N,H,W,C] * [h,w,1,C] -> [N,ceil(H/s),ceil(W/s),C], 'SAME' padding, as shifted slices."""
-    h, w = kernel.shape[:2]
-    rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-    x = jnp.pad(
-        x,
-        (
-            (0, 0),
-            same_padding(x.shape[1], h, stride),
-            same_padding(x.shape[2], w, stride),
-            (0, 0),
-        ),
-    )
-    y = None
-    for i in range(h):
-        for j in range(w):
-            part = x[
-                :,
-                i : i + (rows - 1) * stride + 1 : stride,
-                j : j + (columns - 1) * stride + 1 : stride,
-            ]
-            part = part * kernel[i, j, 0]
-            y = part if y is None else y + part
-    return y
-
-
-def depthwise_lax(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """The same depthwise convolution through lax.conv, the form for GPU and TPU."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        'SAME',
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=x.shape[-1],
-    )
-
-
-def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1x1 convolution [N,H,W,C] * [1,1,C,D] -> [N,H,W,D] as a matrix product."""
-    return jnp.einsum('nhwc,cd->nhwd', x, kernel[0, 0])
-
-
-def dense(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Dense convolution [N,H,W,C] * [h,w,C,D] through lax.conv."""
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
-
-
-def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Depthwise convolution in the form that is fast on the default backend."""
-    form = depthwise_shifted if jax.default_backend() == 'cpu' else depthwise_lax
-    return form(x, kernel, stride)
-
-
-def convolve(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, is_depthwise: bool
-) -> jax.Array:
-    """Convolve [N,H,W,C] with a kernel of HWIO layout, in the form that suits kind and backend."""
-    if is_depthwise:
-        return depthwise(x, kernel, stride)
-    if kernel.shape[:2] == (1, 1):
-        return pointwise(x[:, ::stride, ::stride], kernel)
-    return dense(x, kernel, stride, padding)
-
+from iqa_jax.models.convolution import Padding, convolve
 
 class Conv(nn.Module):
     """Convolution without bias; 'kernel' is [h,w,C,features], depthwise [h,w,1,C], in every form."""
@@ -148,6 +74,14 @@ class BatchNorm(nn.Module):
         return y if self.activation is None else self.activation(y)
 
 
+@jax.custom_jvp
 def relu6(x: jax.Array) -> jax.Array:
-    """Clip to [0, 6], the activation of the Lite networks."""
+    """Clip to [0, 6], the activation of the Lite networks; slope 0 outside and at both corners."""
     return jnp.clip(x, 0.0, 6.0)
+
+
+@relu6.defjvp
+def _relu6_slope(primals, tangents):
+    # clip's own rule divides where values tie, which costs as much as the convolution it follows.
+    (x,), (slope,) = primals, tangents
+    return relu6(x), jnp.where((x > 0) & (x < 6), slope, 0)

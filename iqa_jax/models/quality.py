@@ -13,7 +13,9 @@ class QualityModel(nn.Module):
     """Predict `outputs` numbers per picture; `build` makes one from names.
 
     `taps` are the feature maps whose spatial mean and standard deviation enter the pooled vector;
-    without taps it is the global average of the last map.
+    without taps it is the global average of the last map. With `frozen_statistics` the backbone
+    normalises by its running statistics in training too, which suits small batches of a pretrained
+    network.
     """
 
     backbone: nn.Module
@@ -21,6 +23,7 @@ class QualityModel(nn.Module):
     normalise: nn.Module
     taps: tuple[str, ...] = ()
     uncertainty: bool = False
+    frozen_statistics: bool = False
 
     def setup(self):
         if self.uncertainty:
@@ -35,7 +38,7 @@ class QualityModel(nn.Module):
                 f'a model reads pictures [N,H,W,3] with sides of at least {MINIMUM_SIDE}, '
                 f'not {images.shape}'
             )
-        last, out = self.backbone(images, train)
+        last, out = self.backbone(images, train and not self.frozen_statistics)
         if not self.taps:
             return heads.global_average(last), out
         pooled = [heads.mean_and_std(out[name]) for name in self.taps]

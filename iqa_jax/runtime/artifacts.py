@@ -7,6 +7,7 @@ the old data intact and readable. Data without a matching record does not exist 
 """
 
 import collections
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -15,6 +16,7 @@ import os
 import pathlib
 import platform
 import signal
+from collections.abc import Callable, Iterator
 
 SIDECAR_SUFFIX = '.meta.json'
 CRASH_VARIABLE = 'IQA_JAX_CRASH_AT'
@@ -28,6 +30,7 @@ CRASH_POINTS = (
 
 Path = str | os.PathLike
 _passes: collections.Counter[str] = collections.Counter()
+_writer = 0  # number of this process among those that may write the same files
 
 
 class MissingArtifact(ValueError):
@@ -55,10 +58,9 @@ def commit(path: Path, data: bytes, *, fingerprint: str = '', meta: dict | None 
       path: file to write; missing folders are made.
       data: the whole content.
       fingerprint: what the content was made from, compared by `is_current`.
-      meta: free JSON metadata, returned by `meta(path)`.
+      meta: free JSON metadata, returned by `meta(path)['meta']`.
     """
     path = pathlib.Path(path)
-    _make_folder(path.parent)
     record = {
         'sha256': hashlib.sha256(data).hexdigest(),
         'size': len(data),
@@ -68,23 +70,19 @@ def commit(path: Path, data: bytes, *, fingerprint: str = '', meta: dict | None 
     record['previous'] = _replaced_record(path, record['sha256'])
     record = json.loads(canonical_json(record))  # as it will be read: string keys, plain numbers
     record['check'] = _check(record)
-    sidecar = sidecar_path(path)
-    temporary, temporary_sidecar = _temporary(path), _temporary(sidecar)
-    try:
-        _write_synced(temporary, data, 'data')
-        _write_synced(temporary_sidecar, canonical_json(record).encode() + b'\n', 'meta')
-        for source, target, part in (
-            (temporary_sidecar, sidecar, 'meta'),
-            (temporary, path, 'data'),
-        ):
-            os.replace(source, target)
-            crash_point(f'artifacts.{part}.renamed')
-            _sync_folder(path.parent)
-            crash_point(f'artifacts.{part}.folder_synced')
-    except BaseException:  # a full disk or Ctrl-C: leave no half-written file behind
-        temporary.unlink(missing_ok=True)
-        temporary_sidecar.unlink(missing_ok=True)
-        raise
+    text = canonical_json(record).encode() + b'\n'
+    with _staged(path, data, 'data') as finish, _staged(sidecar_path(path), text, 'meta') as first:
+        first()
+        finish()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes `data` as atomically and durably as `commit`, but without a sidecar.
+
+    For files whose digest another artifact carries, such as the pictures of a manifest.
+    """
+    with _staged(pathlib.Path(path), data, 'data') as finish:
+        finish()
 
 
 def read(path: Path) -> bytes:
@@ -97,7 +95,7 @@ def read(path: Path) -> bytes:
     return data
 
 
-def record(path: Path) -> dict:
+def meta(path: Path) -> dict:
     """Returns {'sha256', 'size', 'fingerprint', 'meta'} after verifying the file against it.
 
     Raises MissingArtifact or DamagedArtifact as `read` does, without holding the file in memory.
@@ -109,15 +107,10 @@ def record(path: Path) -> dict:
     return _matching_record(path, digest)
 
 
-def meta(path: Path) -> dict:
-    """Returns the metadata given to `commit`, verified; raises as `read` does."""
-    return record(path)['meta']
-
-
 def is_current(path: Path, fingerprint: str) -> bool:
     """Whether `path` is intact and was committed with this fingerprint."""
     try:
-        return record(path)['fingerprint'] == fingerprint
+        return meta(path)['fingerprint'] == fingerprint
     except (MissingArtifact, DamagedArtifact):
         return False
 
@@ -158,6 +151,21 @@ def sidecar_path(path: Path) -> pathlib.Path:
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
+def set_writer(number: int) -> None:
+    """Keeps the temporary files of this process apart from those of processes beside it."""
+    global _writer
+    _writer = number
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _plain(value: object) -> object:
     if hasattr(value, 'tolist'):  # NumPy and JAX scalars and arrays, without importing either
         return value.tolist()
@@ -171,9 +179,24 @@ def _check(record: dict) -> str:
     return fingerprint({key: value for key, value in record.items() if key != 'check'})
 
 
-def _temporary(path: pathlib.Path) -> pathlib.Path:
-    # A fixed name: what a killed process left is overwritten by the next commit of the same file.
-    return path.with_name(f'.{path.name}.tmp')
+@contextlib.contextmanager
+def _staged(path: pathlib.Path, data: bytes, part: str) -> Iterator[Callable[[], None]]:
+    """Writes a durable temporary file beside `path`; the yielded function renames it into place."""
+    # A fixed name: what a killed process left is overwritten by the next write of the same file.
+    temporary = path.with_name(f'.{path.name}.{_writer}.tmp')
+
+    def finish() -> None:
+        os.replace(temporary, path)
+        crash_point(f'artifacts.{part}.renamed')
+        sync(path.parent)
+        crash_point(f'artifacts.{part}.folder_synced')
+
+    _make_folder(path.parent)
+    try:
+        _write_synced(temporary, data, part)
+        yield finish
+    finally:  # a full disk or Ctrl-C: leave no half-written file behind
+        temporary.unlink(missing_ok=True)
 
 
 def _write_synced(path: pathlib.Path, data: bytes, part: str) -> None:
@@ -194,15 +217,7 @@ def _make_folder(folder: pathlib.Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)
 
 
 def _require(path: pathlib.Path) -> None:
@@ -244,7 +259,7 @@ def _matching_record(path: pathlib.Path, digest: str) -> dict:
 def _replaced_record(path: pathlib.Path, digest: str) -> dict | None:
     """The verified record of the data about to be replaced, if there is other intact data."""
     try:
-        current = record(path)
+        current = meta(path)
     except (MissingArtifact, DamagedArtifact):
         return None
     return None if current['sha256'] == digest else current

@@ -36,7 +36,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     files = sources.photo_files(config['photos'])
     digests = {str(f): io.sha256(f.read_bytes()) for f in files}
-    stage = stages.Stage('make_data', workdir, given, extra=sorted(digests.values()))
+    stage = stages.Stage('make_data', workdir, given | {'photos': sorted(digests.values())})
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()

@@ -1,8 +1,9 @@
 """How every stage begins: a plain config, its keys checked, its paths resolved."""
 
-import difflib
 from pathlib import Path
 from typing import Any
+
+from iqa_jax.runtime import stages
 
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
 # by digest and not by name, so a moved workdir stays up to date.
@@ -32,12 +33,8 @@ def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
 
 def check_keys(config: dict, keys: set[str], where: str) -> None:
     """Raises a ValueError for keys that are unknown or missing."""
-    unknown, missing = sorted(set(config) - keys), sorted(keys - set(config))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], sorted(keys), 1)
-        hint = f'did you mean {near[0]}?' if near else f'known are {", ".join(sorted(keys))}.'
-        raise ValueError(f'{where}.{unknown[0]} is not a key of this task; {hint}')
-    if missing:
+    stages.check_config(config, keys, where)
+    if missing := sorted(keys - set(config)):
         raise ValueError(f'{where}.{missing[0]} is missing; set it in the config file.')
 
 

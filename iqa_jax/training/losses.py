@@ -47,16 +47,18 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
     # The spread inside Phi carries no gradient: the hinge alone teaches it (UNIQUE).
     fixed = jax.lax.stop_gradient(std)
     scale = jnp.sqrt(jnp.square(fixed[first]) + jnp.square(fixed[second]))
-    p = norm.cdf((score[first] - score[second]) / scale)
+    z = (score[first] - score[second]) / scale
+    p, not_p = norm.cdf(z), norm.cdf(-z)  # 1 - P would cancel in float32
     gap = target[first] - target[second]
     valid = database[first] == database[second]
     if options.get('labels', 'soft') == 'binary':
         g = (gap > 0).astype(jnp.float32)
+        not_g = 1 - g
         valid &= gap != 0
     else:
         joint = jnp.sqrt(jnp.square(spread[first]) + jnp.square(spread[second]))
-        g = norm.cdf(gap / (joint + EPSILON))
-    loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt((1 - p) * (1 - g) + EPSILON)
+        g, not_g = norm.cdf(gap / (joint + EPSILON)), norm.cdf(-gap / (joint + EPSILON))
+    loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt(not_p * not_g + EPSILON)
     if has_std:
         sign = jnp.sign(spread[first] - spread[second])
         margin = options.get('hinge_margin', 0.025)

@@ -66,6 +66,13 @@ def optimizer(config: dict, rate: optax.Schedule) -> optax.GradientTransformatio
             return 'frozen'
         return next((prefix for prefix in scales if name.startswith(prefix)), 'train')
 
-    labels = lambda params: jax.tree_util.tree_map_with_path(label, params)  # noqa: E731
+    def labels(params: dict) -> dict:
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    def frozen(params: dict) -> dict:
+        return jax.tree.map(lambda name: name == 'frozen', labels(params))
+
+    # Frozen gradients are zeroed before the norm is taken, so XLA need not compute them at all.
+    zero = optax.masked(optax.set_to_zero(), frozen)
     clip = optax.clip_by_global_norm(config['clip_norm'])
-    return optax.chain(clip, optax.partition(transforms, labels))
+    return optax.chain(zero, clip, optax.partition(transforms, labels))

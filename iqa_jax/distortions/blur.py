@@ -1,0 +1,95 @@
+"""Gaussian, lens and motion blur (KADID types 1, 2, 3); borders repeat the edge sample."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+
+from iqa_jax.images import filters
+
+GAUSSIAN_SIGMAS = (0.1, 0.5, 1.0, 2.0, 5.0)
+LENS_RADII = (1, 2, 4, 6, 8)
+MOTION_LENGTHS = (1, 2, 4, 6, 10)
+MOTION_RADIUS = 5  # the longest motion kernel fits 11x11
+
+
+def gaussian_filter(x: jax.Array, sigma: float) -> jax.Array:
+    """Blurs float32 [H, W, C] with a Gaussian of radius ceil(2 sigma), as MATLAB's imgaussfilt."""
+    taps = filters.gaussian_taps(2 * math.ceil(2 * sigma) + 1, sigma)
+    return filters.correlate_separable(x, taps, taps, 'edge')
+
+
+def correlate_fft(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Correlates float32 [H, W, C] with a traced [2r+1, 2r+1] kernel of unit sum, edges repeated.
+
+    At 512x384x3 this takes 4 ms on a core where 17x17 shifted slices take 150, and it rounds less.
+    """
+    radius = kernel.shape[0] // 2
+    height, width, _ = x.shape
+    padded = jnp.pad(x, ((radius, radius), (radius, radius), (0, 0)), 'edge')
+    # Centred, so that rounding is relative to an image's contrast and not to its brightness.
+    planes = jnp.moveaxis(padded, -1, 0) - 0.5
+    # Zeros are added after the end only, where no output sample looks.
+    size = [scipy.fft.next_fast_len(side, real=True) for side in planes.shape[1:]]
+    spectrum = jnp.fft.rfft2(planes, s=size) * jnp.conj(jnp.fft.rfft2(kernel, s=size))
+    filtered = jnp.fft.irfft2(spectrum, s=size)[:, :height, :width]
+    return jnp.moveaxis(filtered, 0, -1) + 0.5
+
+
+def gaussian_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
+    """KADID type 1 of float32 [H, W, 3] in [0, 1] at level 1..5; deterministic, key unused."""
+    # A true branch: at level 1 three taps are summed, not twenty-one.
+    branches = [partial(gaussian_filter, sigma=sigma) for sigma in GAUSSIAN_SIGMAS]
+    return jax.lax.switch(level - 1, branches, image)
+
+
+def lens_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
+    """KADID type 2 (defocus disk) of float32 [H, W, 3] in [0, 1] at level 1..5; key unused."""
+    kernels = jnp.asarray(np.stack([disk_kernel(r, LENS_RADII[-1]) for r in LENS_RADII]))
+    return correlate_fft(image, kernels[level - 1])
+
+
+def draw_motion_blur(key: jax.Array) -> jax.Array:
+    """The angle in whole degrees, int32 uniform in 0..180, both ends included."""
+    return jax.random.randint(key, (), 0, 181)
+
+
+def apply_motion_blur(image: jax.Array, level: jax.Array, angle: jax.Array) -> jax.Array:
+    """KADID type 3 of float32 [H, W, 3] in [0, 1] at level 1..5 along `angle` degrees."""
+    return correlate_fft(image, motion_kernel(jnp.asarray(MOTION_LENGTHS)[level - 1], angle))
+
+
+def motion_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
+    """KADID type 3 of float32 [H, W, 3] in [0, 1] at level 1..5 along a random angle."""
+    return apply_motion_blur(image, level, draw_motion_blur(key))
+
+
+def disk_kernel(radius: float, half_size: int) -> np.ndarray:
+    """Unit-sum float32 [2h+1, 2h+1]: the area of each pixel that lies inside the circle."""
+    edges = np.arange(-half_size, half_size + 2) - 0.5
+    # Area between the axes and (x, y), odd in both, so that differences give every pixel.
+    x, y = np.meshgrid(np.minimum(abs(edges), radius), np.minimum(abs(edges), radius))
+    crossing = np.minimum(x, np.sqrt(radius**2 - y**2))
+
+    def under_arc(t: np.ndarray) -> np.ndarray:
+        return (t * np.sqrt(radius**2 - t**2) + radius**2 * np.arcsin(t / radius)) / 2
+
+    quadrant = crossing * y + under_arc(x) - under_arc(crossing)
+    area = np.diff(np.diff(quadrant * np.outer(np.sign(edges), np.sign(edges)), axis=0), axis=1)
+    return (area / area.sum()).astype(np.float32)
+
+
+def motion_kernel(length: jax.Array, angle: jax.Array) -> jax.Array:
+    """Unit-sum float32 [11, 11]: an antialiased line, `angle` degrees counter-clockwise from x."""
+    half = (length - 1) / 2
+    radians = jnp.deg2rad(jnp.asarray(angle, jnp.float32))
+    y, x = np.mgrid[-MOTION_RADIUS : MOTION_RADIUS + 1, -MOTION_RADIUS : MOTION_RADIUS + 1]
+    along = jnp.abs(x * jnp.cos(radians) - y * jnp.sin(radians))
+    aside = jnp.abs(x * jnp.sin(radians) + y * jnp.cos(radians))
+    # Pixels as far out as the line's ends are measured from the nearer end.
+    distance = jnp.where(x * x + y * y >= half * half, jnp.hypot(along - half, aside), aside)
+    weights = jnp.maximum(0, 1 - distance)
+    return weights / weights.sum()

@@ -1,0 +1,119 @@
+"""The table of distortions under KADID's numbers; adding one is a function and a row here."""
+
+import dataclasses
+from collections.abc import Callable
+
+from iqa_jax.distortions import (
+    blur,
+    brightness,
+    colour,
+    compression,
+    jitter,
+    noise,
+    quantization,
+    sharpness_contrast,
+    spatial,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distortion:
+    """One distortion type.
+
+    `function(image, level, key)` is pure on float32 [H, W, 3] in [0, 1] with a traced level 1..5
+    and may leave [0, 1], which the stretch after it mends; where `host` is true it is a codec
+    `function(image, level)` on uint8 [H, W, 3] instead. `approximation` says in a sentence where
+    the result is known to differ from the original's, or is ''.
+    """
+
+    number: int
+    name: str
+    levels: tuple
+    function: Callable
+    stochastic: bool = False
+    host: bool = False
+    approximation: str = ''
+
+
+_ROWS = (
+    Distortion(1, 'gaussian_blur', blur.GAUSSIAN_SIGMAS, blur.gaussian_blur),
+    Distortion(2, 'lens_blur', blur.LENS_RADII, blur.lens_blur),
+    Distortion(3, 'motion_blur', blur.MOTION_LENGTHS, blur.motion_blur, stochastic=True),
+    Distortion(4, 'color_diffusion', colour.DIFFUSION_AMOUNTS, colour.color_diffusion),
+    Distortion(5, 'color_shift', colour.SHIFT_AMOUNTS, colour.color_shift, stochastic=True),
+    Distortion(7, 'saturation_hsv', colour.HSV_FACTORS, colour.saturation_hsv),
+    Distortion(8, 'saturation_lab', colour.LAB_FACTORS, colour.saturation_lab),
+    Distortion(
+        9,
+        'jpeg2000',
+        compression.JPEG2000_RATIOS,
+        compression.jpeg2000,
+        host=True,
+        approximation='OpenJPEG at the same byte rate stands in for the original encoder.',
+    ),
+    Distortion(10, 'jpeg', compression.JPEG_QUALITIES, compression.jpeg, host=True),
+    Distortion(11, 'white_noise', noise.WHITE_VARIANCES, noise.white_noise, stochastic=True),
+    Distortion(12, 'color_noise', noise.COLOR_VARIANCES, noise.color_noise, stochastic=True),
+    Distortion(13, 'impulse_noise', noise.IMPULSE_DENSITIES, noise.impulse_noise, stochastic=True),
+    Distortion(
+        14,
+        'multiplicative_noise',
+        noise.MULTIPLICATIVE_VARIANCES,
+        noise.multiplicative_noise,
+        stochastic=True,
+        approximation='The variance is documented; that the noise is uniform is from memory.',
+    ),
+    Distortion(16, 'brighten', brightness.BRIGHTEN_AMOUNTS, brightness.brighten),
+    Distortion(17, 'darken', brightness.DARKEN_AMOUNTS, brightness.darken),
+    Distortion(18, 'mean_shift', brightness.MEAN_SHIFTS, brightness.mean_shift),
+    Distortion(
+        19,
+        'jitter',
+        jitter.JITTER_AMOUNTS,
+        jitter.jitter,
+        stochastic=True,
+        approximation='Shifts are normal in 65,536 steps, which end at 4.3 standard deviations.',
+    ),
+    Distortion(
+        20,
+        'non_eccentricity_patch',
+        spatial.PATCH_COUNTS,
+        spatial.non_eccentricity_patch,
+        stochastic=True,
+    ),
+    Distortion(21, 'pixelate', spatial.PIXELATE_STRENGTHS, spatial.pixelate),
+    Distortion(
+        22,
+        'quantization',
+        quantization.THRESHOLD_COUNTS,
+        quantization.quantization,
+        approximation='Thresholds are the exact Otsu optimum, where the original searches for it.',
+    ),
+    Distortion(23, 'color_block', spatial.BLOCK_COUNTS, spatial.color_block, stochastic=True),
+    Distortion(
+        24, 'high_sharpen', sharpness_contrast.SHARPEN_AMOUNTS, sharpness_contrast.high_sharpen
+    ),
+    Distortion(
+        25,
+        'contrast_change',
+        sharpness_contrast.CONTRAST_AMOUNTS,
+        sharpness_contrast.contrast_change,
+    ),
+)
+
+DISTORTIONS: dict[str, Distortion] = {row.name: row for row in _ROWS}
+
+# Of KADID's types these are not there: colour quantization needs MATLAB's own palette search to be
+# reproducible, and the denoiser's weights cannot be had.
+NOT_THERE = {6: 'color_quantization', 15: 'denoise'}
+
+
+def get(name_or_number: str | int) -> Distortion:
+    """The distortion of that name or KADID number; raises ValueError that lists those there are."""
+    for row in _ROWS:
+        if name_or_number in (row.name, row.number):
+            return row
+    listing = ', '.join(f'{row.number} {row.name}' for row in _ROWS)
+    missing = any(name_or_number in pair for pair in NOT_THERE.items())
+    problem = 'is not implemented' if missing else 'is unknown'
+    raise ValueError(f'distortion {name_or_number!r} {problem}; choose one of: {listing}.')

@@ -1,0 +1,105 @@
+"""Runs one stage: python -m iqa_jax.main --config=configs/NAME.py --workdir=DIR.
+
+`--config.KEY=VALUE` overrides a key. The same command again continues a stopped run. Exit codes:
+0 done, 1 an error, 2 a wrong command line, 3 done with quarantined files, 130 and 143 stopped.
+"""
+
+import importlib
+import pathlib
+import signal
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from iqa_jax.runtime import parallel, stages
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
+flags.DEFINE_string('workdir', None, 'Folder of everything that the stage reads back or writes.')
+flags.DEFINE_bool('distributed', False, 'Join the other processes of a cluster.')
+flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, if not detected.')
+flags.DEFINE_integer('num_processes', None, 'Number of processes, if not detected.')
+flags.DEFINE_integer('process_id', None, 'Number of this process, if not detected.')
+
+PACKAGE = str(pathlib.Path(__file__).parent)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the task of the config and returns the exit code."""
+    if FLAGS.verbosity < logging.DEBUG:
+        # Our progress, but not that of every library that logs through absl.
+        handler = logging.get_absl_handler()
+        handler.addFilter(lambda r: r.levelno > 20 or r.pathname.startswith(PACKAGE))
+    try:
+        parallel.initialize(
+            FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
+        )
+        # After JAX, whose own handler of SIGTERM would only take a note of it.
+        signal.signal(signal.SIGTERM, _terminate)
+        task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
+        summary = task.run(FLAGS.config, FLAGS.workdir)
+    except KeyboardInterrupt as error:
+        print('Stopped; run the same command to continue.', file=sys.stderr)
+        return 143 if isinstance(error, Terminated) else 130
+    except (ValueError, OSError) as error:
+        logging.debug('The error arose here:', exc_info=True)
+        print(f'Error: {error}', file=sys.stderr)
+        return 1
+    return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a wrong command line ends in one sentence and exit code 2."""
+    FLAGS.set_default('verbosity', logging.INFO)
+    try:
+        rest = FLAGS(argv)
+        if rest[1:]:
+            raise ValueError(f'{rest[1]!r} is not a flag; write --config.KEY=VALUE to override.')
+        if FLAGS.config is None or not FLAGS.workdir:
+            raise ValueError('Give --config=FILE.py and --workdir=DIR.')
+        _check_task(FLAGS.config.get('task'))
+        return rest
+    except (AttributeError, KeyError) as error:
+        sentence = _unknown_override(argv) or str(error)
+    except (ValueError, OSError, flags.Error) as error:
+        # Of a config file's own ValueError the sentence, of its other errors the whole traceback.
+        sentence = str(error).rpartition('ValueError: ')[2].strip()
+    print(f'Error: {sentence}', file=sys.stderr)
+    sys.exit(2)
+
+
+def _check_task(name: str | None) -> None:
+    files = pathlib.Path(PACKAGE, 'tasks').glob('*.py')
+    known = sorted(f.stem for f in files if '\ndef run(' in f.read_text(encoding='utf-8'))
+    if name not in known:
+        raise ValueError(f'config.task={name!r} is not a task; known are {", ".join(known)}.')
+
+
+def _unknown_override(argv: list[str]) -> str:
+    """The sentence about the first --config.KEY that the config file does not have, or ''."""
+    bare = flags.FlagValues()
+    config_flags.DEFINE_config_file('config', flag_values=bare)
+    bare([argv[0], *(arg for arg in argv if arg.startswith('--config='))])
+    for arg in argv:
+        if bare.config is not None and arg.startswith('--config.'):
+            override: dict | None = None
+            for key in reversed(arg.partition('=')[0].split('.')[1:]):
+                override = {key: override}
+            try:
+                stages.check_config(override, bare.config.to_dict(), 'config')
+            except ValueError as error:
+                return str(error)
+    return ''
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=_parse)

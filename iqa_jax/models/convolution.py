@@ -1,0 +1,168 @@
+"""Convolutions in the form that is fast on each backend; the choice is made here and nowhere else.
+
+XLA's CPU backend runs a depthwise lax.conv 10 to 30 times slower than a sum of shifted slices and
+a 1x1 one several times slower than a matrix product (benchmarks/conv_forms.py). Kernels have one
+layout, HWIO, whichever form runs.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
+
+
+def convolve(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, depthwise: bool
+) -> jax.Array:
+    """Convolve [N,H,W,C] with [h,w,C,D], or [h,w,1,C] if depthwise ('SAME' only), without bias."""
+    if depthwise:
+        form = depthwise_shifted if jax.default_backend() == 'cpu' else depthwise_lax
+        return form(x, kernel, stride)
+    if kernel.shape[:2] == (1, 1):
+        return pointwise(x[:, ::stride, ::stride], kernel)
+    return dense(x, kernel, stride, padding)
+
+
+@jax.custom_vjp
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1x1 convolution [N,H,W,C] * [1,1,C,D] -> [N,H,W,D] as a matrix product."""
+    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def _pointwise_forward(x, kernel):
+    return pointwise(x, kernel), (x, kernel)
+
+
+def _pointwise_backward(saved, slope):
+    # Written out because the transposed einsum makes XLA copy both operands into another layout.
+    x, kernel = saved
+    slope = slope.reshape(-1, slope.shape[-1])
+    into_kernel = x.reshape(-1, x.shape[-1]).T @ slope
+    return (slope @ kernel[0, 0].T).reshape(x.shape), into_kernel.reshape(kernel.shape)
+
+
+pointwise.defvjp(_pointwise_forward, _pointwise_backward)
+
+
+def dense(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """Dense convolution [N,H,W,C] * [h,w,C,D] through lax.conv."""
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def depthwise_lax(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Depthwise convolution [N,H,W,C] * [h,w,1,C], 'SAME' padding, through lax.conv."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        'SAME',
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=x.shape[-1],
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """The same as `depthwise_lax` as a sum of shifted slices, with gradients that are fast too."""
+    h, w = kernel.shape[:2]
+    rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    x = _pad_same(x, h, w, stride)
+    shifts = ((i, j) for i in range(h) for j in range(w))
+    return sum(_shift(x, i, j, rows, columns, stride) * kernel[i, j, 0] for i, j in shifts)
+
+
+def _depthwise_forward(x, kernel, stride):
+    return depthwise_shifted(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_backward(stride, saved, slope):
+    x, kernel = saved
+    return _input_slope(slope, kernel, stride, x.shape), _kernel_slope(x, slope, kernel, stride)
+
+
+depthwise_shifted.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one axis by XLA's 'SAME' rule: ceil(size / stride) outputs."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _pad_same(x: jax.Array, h: int, w: int, stride: int) -> jax.Array:
+    rows, columns = (_same_padding(x.shape[1], h, stride), _same_padding(x.shape[2], w, stride))
+    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+
+
+def _shift(x: jax.Array, i: int, j: int, rows: int, columns: int, stride: int = 1) -> jax.Array:
+    """The [rows, columns] samples of the padded x that kernel tap (i, j) meets."""
+    bottom, right = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
+    return x[:, i:bottom:stride, j:right:stride]
+
+
+def _input_slope(
+    slope: jax.Array, kernel: jax.Array, stride: int, shape: tuple[int, ...]
+) -> jax.Array:
+    """Slope of the input: input pixels of one phase (u mod stride) meet the same taps, so each phase
+    is itself a sum of shifted slices; the phases are then interleaved."""
+    h, w = kernel.shape[:2]
+    rows, columns = slope.shape[1:3]
+    top = _same_padding(shape[1], h, stride)[0]
+    left = _same_padding(shape[2], w, stride)[0]
+    reach = max(h, w) // stride + 1
+    padded = jnp.pad(slope, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+
+    def phase(a: int, b: int) -> jax.Array:
+        taps = [
+            (reach + (a + top - i) // stride, reach + (b + left - j) // stride, kernel[i, j, 0])
+            for i in range(h)
+            for j in range(w)
+            if (a + top - i) % stride == 0 and (b + left - j) % stride == 0
+        ]
+        parts = (_shift(padded, i, j, rows, columns) * tap for i, j, tap in taps)
+        return sum(parts, start=jnp.zeros((), slope.dtype))
+
+    if stride == 1:
+        return phase(0, 0)
+    lines = [jnp.stack([phase(a, b) for b in range(stride)], 3) for a in range(stride)]
+    whole = jnp.stack(lines, 2).reshape(
+        slope.shape[0], rows * stride, columns * stride, slope.shape[-1]
+    )
+    return whole[:, : shape[1], : shape[2]]
+
+
+def _kernel_slope(x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Slope of the kernel [h,w,1,C]: sums of shifted slices once more, one picture at a time.
+
+    A reduction per tap reads both maps h * w times. Here every line of every kernel row is a sum
+    over its pixels, unrolled; the loop over pictures keeps those sums in cache and keeps XLA from
+    turning them into such reductions.
+    """
+    h, w = kernel.shape[:2]
+    rows, columns = slope.shape[1:3]
+    x = _pad_same(x, h, w, stride)
+
+    def add_picture(n, totals):
+        picture, slopes = x[n], slope[n]
+        return [
+            total + _line_sums(picture[i : i + (rows - 1) * stride + 1 : stride], slopes, w, stride)
+            for i, total in enumerate(totals)
+        ]
+
+    zeros = [jnp.zeros((rows, w, x.shape[-1]), x.dtype)] * h
+    totals = lax.fori_loop(0, x.shape[0], add_picture, zeros)
+    return jnp.stack([total.sum(0) for total in totals])[:, :, None].astype(kernel.dtype)
+
+
+def _line_sums(lines: jax.Array, slope: jax.Array, width: int, stride: int) -> jax.Array:
+    """Per line, sum over q of lines[q * stride + j] * slope[q]: [R,Q',C], [R,Q,C] -> [R,width,C]."""
+    columns = range(slope.shape[1])
+    return sum(
+        lines[:, q * stride : q * stride + width] * slope[:, q, None] for q in columns
+    )

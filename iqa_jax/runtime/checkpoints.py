@@ -1,0 +1,259 @@
+"""Checkpoints that are complete and unaltered, or do not exist.
+
+Orbax writes a step atomically, but restores flipped bytes silently and raises on truncated ones
+without trying an older step. So every file of a step is digested into `step_<n>.json`, committed
+after the step is on disk; a step without it does not exist, and a step that no longer matches it is
+refused with a sentence and the next older one is taken.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from iqa_jax.runtime import artifacts, parallel
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder that all processes see.
+
+    Args:
+      directory: folder of the checkpoints, made if missing.
+      keep: how many of the newest intact steps stay on disk.
+    """
+
+    def __init__(self, directory: str | os.PathLike, keep: int = 2):
+        if keep < 1:
+            raise ValueError(f'Checkpoints keep={keep}; keep at least 1.')
+        self._directory = pathlib.Path(directory).absolute()
+        self._steps = self._directory / 'steps'
+        self._keep = keep
+        self._damaged: dict[int, str] = {}
+        self._manager: ocp.CheckpointManager | None = None
+
+    def save(self, step: int, state: Any, metadata: dict) -> None:
+        """Saves and returns when the step is durable; then removes what `keep` does not cover.
+
+        Args:
+          step: number of the step, larger than that of every intact checkpoint or equal to it.
+          state: pytree of arrays (any device or host) and plain numbers, equal in all processes.
+          metadata: JSON values.
+
+        Raises:
+          ValueError: the folder holds an intact later step, or the state holds typed PRNG keys.
+        """
+        described = _describe(state)
+        host = parallel.fetch(state)
+        if parallel.is_main():
+            self._discard_unusable(step)
+            artifacts.crash_point('checkpoints.before_save')
+            args = {
+                'state': ocp.args.StandardSave(_to_saved(host)),
+                'data': ocp.args.JsonSave(metadata),
+            }
+            self._open().save(step, args=ocp.args.Composite(**args), force=True)
+            self._open().wait_until_finished()
+            artifacts.crash_point('checkpoints.saved')
+            files = _digest_folder(self._steps / str(step))
+            artifacts.crash_point('checkpoints.digested')
+            record = {'files': files, 'leaves': described}
+            artifacts.commit(self._record(step), artifacts.canonical_json(record).encode())
+            artifacts.crash_point('checkpoints.committed')
+            for old in self.steps()[: -self._keep]:
+                self._remove(old)
+                artifacts.crash_point('checkpoints.removed_old')
+        parallel.barrier(f'checkpoint {step}')
+
+    def restore(self, target: Any) -> tuple[int, Any, dict] | None:
+        """Loads the newest intact step.
+
+        Args:
+          target: pytree of the state's structure, of arrays or of shapes (`jax.eval_shape`).
+
+        Returns:
+          (step, state as host arrays, metadata), or None when nothing was ever saved.
+
+        Raises:
+          ValueError: checkpoints exist but none is intact, or the newest intact one was saved from
+            a state of another structure.
+        """
+        steps = self.steps()
+        self._warn_of_unfinished(steps)
+        for step in reversed(steps):
+            reason, record = self._verify(step)
+            if reason:
+                self._damaged[step] = reason
+                logging.warning(
+                    'Checkpoint step %d in %s is damaged (%s); trying the one before.',
+                    step, self._directory, reason,
+                )  # fmt: skip
+                continue
+            parallel.check_same(step, 'the newest intact checkpoint')
+            _check_fit(record['leaves'], _describe(target), f'step {step} in {self._directory}')
+            return step, *self._load(step, target)
+        parallel.check_same(-1, 'the newest intact checkpoint')
+        if steps:
+            found = '; '.join(f'step {step}: {self._damaged[step]}' for step in reversed(steps))
+            raise ValueError(
+                f'None of the checkpoints in {self._directory} is intact ({found}); '
+                'delete the folder to start again from step 0.'
+            )
+        return None
+
+    def steps(self) -> list[int]:
+        """Numbers of the finished steps, oldest first; not verified."""
+        names = (path.stem.removeprefix('step_') for path in self._directory.glob('step_*.json'))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def close(self) -> None:
+        """Frees Orbax's threads."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            self._steps.mkdir(parents=True, exist_ok=True)
+            # A manager of this process alone: only the main one saves, each restores by itself.
+            index = parallel.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=index, active_processes={index}, barrier_sync_key_prefix=f'p{index}'
+            )
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=None,  # removal is ours: only after the newer step is committed
+                create=False,
+                enable_async_checkpointing=False,
+                multiprocessing_options=alone,
+            )
+            self._manager = ocp.CheckpointManager(self._steps, options=options)
+        return self._manager
+
+    def _load(self, step: int, target: Any) -> tuple[Any, dict]:
+        manager = self._open()
+        manager.reload()  # another process may have saved since
+        leaves, structure = jax.tree_util.tree_flatten_with_path(target)
+        wanted = {
+            jax.tree_util.keystr(path): leaf
+            if isinstance(leaf, int | float)
+            else np.empty(leaf.shape, leaf.dtype)
+            for path, leaf in leaves
+        }
+        args = {
+            'state': ocp.args.StandardRestore(_without_empty(wanted)),
+            'data': ocp.args.JsonRestore(),
+        }
+        found = manager.restore(step, args=ocp.args.Composite(**args))
+        state = wanted | found['state']  # arrays without elements were not saved
+        return jax.tree.unflatten(structure, list(state.values())), found['data']
+
+    def _record(self, step: int) -> pathlib.Path:
+        return self._directory / f'step_{step}.json'
+
+    def _remove(self, step: int) -> None:
+        """Removes a step, its record first: a kill in between leaves an unfinished step."""
+        self._record(step).unlink(missing_ok=True)
+        artifacts.sidecar_path(self._record(step)).unlink(missing_ok=True)
+        shutil.rmtree(self._steps / str(step), ignore_errors=True)
+
+    def _discard_unusable(self, step: int) -> None:
+        """Clears the way for `step`: unfinished and damaged steps, and `step` itself."""
+        for damaged in self._damaged:
+            self._remove(damaged)
+        self._damaged.clear()
+        finished = self.steps()
+        if finished and finished[-1] > step:
+            raise ValueError(
+                f'{self._directory} holds a checkpoint of step {finished[-1]}, later than step '
+                f'{step} to be saved; restore it first or use another --workdir.'
+            )
+        if step in finished:
+            self._remove(step)
+        self._steps.mkdir(parents=True, exist_ok=True)
+        unfinished = [p for p in self._steps.iterdir() if p.name not in map(str, self.steps())]
+        for path in unfinished:
+            shutil.rmtree(path)
+        self._open().reload()
+
+    def _warn_of_unfinished(self, steps: list[int]) -> None:
+        if not self._steps.is_dir():
+            return
+        for path in sorted(self._steps.iterdir()):
+            if path.name not in map(str, steps):
+                logging.warning('Checkpoint %s was never finished and is ignored.', path)
+
+    def _verify(self, step: int) -> tuple[str, dict]:
+        """('' or what is wrong with a step, its record)."""
+        try:
+            record = json.loads(artifacts.read(self._record(step)))
+        except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
+            return str(error).rstrip('.'), {}
+        folder = self._steps / str(step)
+        for name, (digest, size) in record['files'].items():
+            path = folder / name
+            if not path.is_file():
+                return f'{name} is missing', {}
+            if path.stat().st_size != size:
+                return f'{name} has {path.stat().st_size} bytes instead of {size}', {}
+            if _digest(path) != digest:
+                return f'{name} has other bytes than were saved', {}
+        return '', record
+
+
+def _to_saved(state: Any) -> dict[str, Any]:
+    """Leaves by their path: no class of the optimiser is part of the format."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return _without_empty({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+
+
+def _without_empty(leaves: dict[str, Any]) -> dict[str, Any]:
+    """Orbax refuses arrays without elements."""
+    return {name: leaf for name, leaf in leaves.items() if np.size(leaf)}
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Type and shape of every leaf by its path, such as 'float32[3,3]'."""
+    described = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path)
+        if isinstance(leaf, int | float):
+            described[name] = type(leaf).__name__
+            continue
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(f'state{name} is a typed PRNG key; store jax.random.key_data of it.')
+        described[name] = f'{leaf.dtype}[{",".join(map(str, leaf.shape))}]'
+    return described
+
+
+def _check_fit(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            raise ValueError(
+                f'Checkpoint {where} does not fit this config: state{name} is '
+                f'{saved.get(name, "absent")} there and {wanted.get(name, "absent")} here; '
+                'use the config it was made with or another --workdir.'
+            )
+
+
+def _digest(path: pathlib.Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _digest_folder(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
+    """{relative name: (SHA-256, bytes)} of every file, each flushed to disk with its folder."""
+    files = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = pathlib.Path(root, name)
+            artifacts.sync(path)
+            files[str(path.relative_to(folder))] = (_digest(path), path.stat().st_size)
+        artifacts.sync(pathlib.Path(root))
+    artifacts.sync(folder.parent)
+    return files

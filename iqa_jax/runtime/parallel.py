@@ -1,0 +1,228 @@
+"""The only file that knows pmap, devices and processes.
+
+State is a plain pytree without a device axis: it is replicated over the devices of the process by
+`place`, enters the mapped step with in_axes=None and leaves it with out_axes=None, donated. What
+leaves must therefore be equal on all devices: take `mean` of gradients, metrics and statistics.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from iqa_jax.runtime import artifacts
+
+AXIS = 'batch'  # also the mesh axis of `place`: another name there would recompile at step 2
+HEARTBEAT_SECONDS = 10  # survivors of a dead process end after this long instead of 100 s
+
+
+def initialize(
+    distributed: bool,
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the other processes when `distributed`; call it before anything else uses JAX.
+
+    On Slurm, TPU pods, Open MPI and Kubernetes the three addresses are found by JAX itself.
+
+    Raises:
+      ValueError: no cluster was found and no address given.
+    """
+    if not distributed:
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f'--distributed finds no cluster ({error}); give --coordinator_address=HOST:PORT, '
+            '--num_processes and --process_id, or leave --distributed out.'
+        ) from error
+    artifacts.set_writer(jax.process_index())
+
+
+def device_count() -> int:
+    """Number of devices of all processes; config.batch_size is a multiple of it."""
+    return jax.device_count()
+
+
+def process_index() -> int:
+    """Number of this process, from 0."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """Number of processes that train together."""
+    return jax.process_count()
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that writes files; nothing collective may depend on it."""
+    return process_index() == 0
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises a ValueError when the global batch cannot be divided among all devices."""
+    devices = jax.device_count()
+    if batch_size < 1 or batch_size % devices:
+        near = max(devices, batch_size // devices * devices)
+        raise ValueError(
+            f'config.batch_size={batch_size} does not divide among {devices} devices; '
+            f'use a multiple of {devices}, such as {near}.'
+        )
+
+
+def local_rows(batch_size: int) -> slice:
+    """The rows of a global batch that this process loads and passes to its train step."""
+    check_batch_size(batch_size)
+    share = batch_size // process_count()
+    return slice(process_index() * share, (process_index() + 1) * share)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def check_same(value: int, what: str) -> None:
+    """Raises a ValueError in every process when `value` is not the same in all of them."""
+    if process_count() == 1:
+        return
+    values = np.ravel(multihost_utils.process_allgather(np.asarray(value))).tolist()
+    if len(set(values)) > 1:
+        raise ValueError(
+            f'The processes disagree on {what}: {values}; they must all see the same --workdir.'
+        )
+
+
+def place(tree: Any) -> Any:
+    """Copies a tree to every device of this process; what is there already is not copied."""
+    return jax.device_put(tree, _replicated())
+
+
+def fetch(tree: Any) -> Any:
+    """The tree as NumPy arrays in host memory."""
+    return jax.device_get(tree)
+
+
+def mean(tree: Any) -> Any:
+    """Mean over all devices of all processes inside a mapped function, identity outside one."""
+    return jax.lax.pmean(tree, AXIS) if _is_mapped() else tree
+
+
+def gather(tree: Any) -> Any:
+    """Arrays [b, ...] of all devices as [devices * b, ...], in batch order; identity outside."""
+    return jax.lax.all_gather(tree, AXIS, axis=0, tiled=True) if _is_mapped() else tree
+
+
+def fold_device(key: jax.Array) -> jax.Array:
+    """A key of its own for every device inside a mapped function, the same key outside one."""
+    return jax.random.fold_in(key, jax.lax.axis_index(AXIS)) if _is_mapped() else key
+
+
+def train_step(fn: Callable) -> Callable:
+    """Maps `fn(state, batch, key) -> (state, metrics)` over all devices of all processes.
+
+    Returns:
+      A function of (state, batch, key): state as `place` returns it, donated and so invalid
+      afterwards; batch a tree of host arrays [b, ...], the rows of this process; key one raw
+      PRNG key, the same everywhere. It raises a ValueError if b does not divide among the devices.
+    """
+    mapped = jax.pmap(
+        fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
+    )
+
+    def call(state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+        batch = _split(batch, _batch_length(batch))
+        if not _is_placed(state):
+            state = place(state)
+        state, metrics = mapped(state, batch, place(key))
+        # On the CPU two steps in flight in several processes wait for each other for ever (seen
+        # with gloo and two devices each, jax 0.10.2).
+        if process_count() > 1 and jax.default_backend() == 'cpu':
+            jax.block_until_ready(metrics)
+        return state, metrics
+
+    return call
+
+
+def eval_step(fn: Callable) -> Callable:
+    """Maps `fn(state, batch) -> tree of [b, ...]` over the devices of this process only.
+
+    No collective joins the processes, so each may score its own images at its own pace.
+
+    Returns:
+      A function of (state, batch): batch a tree of host arrays [B, ...] of any B >= 1; returns the
+      tree of NumPy arrays [B, ...] in order. Short batches are padded with copies of their last row
+      to the largest B seen, so that the last batch of a run does not compile anew.
+    """
+    mapped = jax.pmap(
+        fn, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=jax.local_devices()
+    )
+    largest: dict[tuple, int] = {}  # padded batch length of each set of image shapes
+
+    def call(state: Any, batch: Any) -> Any:
+        n, devices = _batch_length(batch), jax.local_device_count()
+        if n == 0:
+            raise ValueError('An evaluation batch holds no images.')
+        shapes = tuple((np.shape(x)[1:], x.dtype) for x in jax.tree.leaves(batch))
+        length = max(-(-n // devices) * devices, largest.get(shapes, 0))
+        largest[shapes] = length
+        padded = jax.tree.map(
+            lambda x: np.concatenate([x, np.repeat(x[-1:], length - n, 0)]), batch
+        )
+        if not _is_placed(state):
+            state = place(state)
+        result = jax.device_get(mapped(state, _split(padded, length)))
+        return jax.tree.map(lambda x: x.reshape(length, *x.shape[2:])[:n], result)
+
+    return call
+
+
+@functools.cache
+def _replicated() -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+
+
+def _is_placed(state: Any) -> bool:
+    """Looks at one leaf only: a state is placed as a whole."""
+    leaves = jax.tree.leaves(state)
+    return not leaves or getattr(leaves[0], 'sharding', None) == _replicated()
+
+
+def _is_mapped() -> bool:
+    try:
+        jax.lax.axis_index(AXIS)
+    except NameError:  # how JAX says that the axis is not bound
+        return False
+    return True
+
+
+def _batch_length(batch: Any) -> int:
+    lengths = sorted({np.shape(x)[0] for x in jax.tree.leaves(batch)})
+    if len(lengths) != 1:
+        raise ValueError(f'The arrays of a batch have different lengths: {lengths}.')
+    return lengths[0]
+
+
+def _split(batch: Any, length: int) -> Any:
+    """[b, ...] to [devices, b / devices, ...], a view."""
+    devices = jax.local_device_count()
+    if length % devices:
+        raise ValueError(
+            f'A batch of {length} images does not divide among the {devices} devices of this '
+            f'process; make config.batch_size a multiple of {jax.device_count()}.'
+        )
+    shape = (devices, length // devices)
+    return jax.tree.map(lambda x: np.reshape(x, (*shape, *np.shape(x)[1:])), batch)

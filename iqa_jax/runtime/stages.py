@@ -1,0 +1,119 @@
+"""A stage of a run: what identifies it, whether it is done, and the one line that says so."""
+
+import difflib
+import hashlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.version import __version__
+
+Path = str | os.PathLike
+
+
+class Stage:
+    """One stage in its folder; the same command again continues or does nothing.
+
+    Args:
+      name: of the stage, as the summary line shows it.
+      workdir: folder of the stage; `stage.json` in it is what marks the stage as done.
+      config: plain dict of everything that shapes the result, without paths.
+      inputs: files that the stage reads; they count by content, not by name.
+      extra: JSON values that the result depends on too.
+
+    Attributes:
+      fingerprint: SHA-256 (hex) of name, config, inputs' digests, extra and the package's version.
+
+    Raises:
+      artifacts.MissingArtifact, artifacts.DamagedArtifact: an input is not there or not intact.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workdir: Path,
+        config: dict,
+        inputs: Sequence[Path] = (),
+        extra: Sequence[Any] = (),
+    ):
+        self.name = name
+        self._workdir = pathlib.Path(workdir)
+        self._summary = self._workdir / 'stage.json'
+        digests = [_digest(path) for path in inputs]
+        self.fingerprint = artifacts.fingerprint([name, config, digests, extra, __version__])
+
+    def done(self) -> dict | None:
+        """The summary of the finished stage if it is current and every output is intact."""
+        if not artifacts.is_current(self._summary, self.fingerprint):
+            return None
+        for output in artifacts.meta(self._summary)['meta']['outputs']:
+            try:
+                artifacts.meta(self._workdir / output)
+            except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
+                logging.warning('%s runs again: %s', self.name, error)
+                return None
+        if parallel.is_main():
+            print(f'{self.name}: up to date ({self._workdir})', file=sys.stderr)
+        return json.loads(artifacts.read(self._summary))
+
+    def finish(self, summary: dict, outputs: Sequence[Path]) -> dict:
+        """Commits the summary, which marks the stage as done, and prints it in one line.
+
+        Args:
+          summary: at least 'quarantined' (count), 'seconds', 'headline' (sentence) and 'artifact'
+            (main file, relative to the workdir); its whole numbers are the counts of the line.
+          outputs: committed files; the stage counts as done only while all of them are intact.
+
+        Returns:
+          The summary as plain JSON values.
+        """
+        summary = json.loads(artifacts.canonical_json(summary))
+        if parallel.is_main():
+            names = [os.path.relpath(path, self._workdir) for path in outputs]
+            text = json.dumps(summary, indent=1, sort_keys=True) + '\n'
+            meta = {'outputs': names, 'versions': artifacts.versions()}
+            artifacts.commit(self._summary, text.encode(), fingerprint=self.fingerprint, meta=meta)
+            counts = [f'{n:,} {key}' for key, n in summary.items() if type(n) is int]
+            print(
+                f'{self.name}: {", ".join(counts)}, {summary["seconds"]:.1f} s, '
+                f'{summary["headline"]} -> {self._workdir / summary["artifact"]}',
+                file=sys.stderr,
+            )
+        parallel.barrier(f'{self.name} finished')
+        return summary
+
+
+def check_config(
+    config: Mapping[str, Any], allowed: Mapping[str, Any] | Collection[str], where: str
+) -> None:
+    """Raises a ValueError for a key of `config` that is not in `allowed`, naming the nearest one.
+
+    Args:
+      config: possibly nested keys and their values.
+      allowed: known keys; a mapping with a mapping or a set as value checks the nested keys too.
+      where: what the message calls the config, such as 'config.model'.
+    """
+    for key, value in config.items():
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, 3, 0.5)
+            known = f'known are {", ".join(sorted(allowed))}.'
+            hint = f'did you mean {" or ".join(near)}?' if near else known
+            raise ValueError(f'{where}.{key} is not a key of this config; {hint}')
+        nested = allowed[key] if isinstance(allowed, Mapping) else None
+        if isinstance(value, Mapping) and isinstance(nested, Mapping | set | frozenset):
+            check_config(value, nested, f'{where}.{key}')
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of an input: verified when it is ours, of the bytes when another tool wrote it."""
+    path = pathlib.Path(path)
+    if path.is_file() and not artifacts.sidecar_path(path).is_file():
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    return artifacts.meta(path)['sha256']

@@ -1,0 +1,137 @@
+"""evaluate: score columns against opinions or proxies, with bootstrap intervals by reference."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax import distortions
+from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.evaluation import logistic, statistics
+from iqa_jax.runtime import artifacts, stages
+from iqa_jax.tasks import opening
+
+KEYS = {
+    'name', 'manifest', 'splits', 'proxies', 'columns', 'pairs', 'logistic_parameters',
+    'resamples', 'seed',
+}  # fmt: skip
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes results.json, predictions.parquet and per_distortion.csv.
+
+    `columns` maps a label to {'scores', 'column', 'kind'}; the first is the headline. The target is
+    `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
+    share of pairs ordered as people do is added.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    columns = config['columns']
+    optional = [config[key] for key in ('proxies', 'pairs') if config[key]]
+    inputs = [config['manifest'], *(c['scores'] for c in columns.values()), *optional]
+    stage = stages.Stage('evaluate', workdir, given, inputs=inputs)
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    rows = manifest.in_splits(
+        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+    )
+    ids = rows['image_id']
+    target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
+    predictions = {label: score_columns.oriented(ids, c) for label, c in columns.items()}
+    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
+    results = {
+        'name': config['name'],
+        'target': 'mean equalised proxy' if config['proxies'] else 'mos',
+        'simulated': simulated and not config['proxies'],
+        'rows': [
+            _row(label, columns[label]['kind'], x, target, rows, config)
+            for label, x in predictions.items()
+        ],
+        'pairs': _pairs(rows, predictions, config) if config['pairs'] else [],
+    }
+    outputs = [workdir / n for n in ('results.json', 'predictions.parquet', 'per_distortion.csv')]
+    mark = stage.fingerprint
+    artifacts.commit(outputs[0], json.dumps(results, indent=1).encode(), fingerprint=mark)
+    kept = {k: rows[k] for k in ('image_id', 'ref_id', 'type', 'level', 'mos_std')}
+    tables.write(outputs[1], kept | {'target': target} | predictions, fingerprint=mark)
+    tables.write(outputs[2], _per_distortion(rows, target, predictions), fingerprint=mark)
+    first = results['rows'][0]
+    value, low, high = first['srcc']
+    summary = {
+        'images': len(ids),
+        'references': first['refs'],
+        'quarantined': 0,
+        'seconds': time.monotonic() - start,
+        'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
+        + (' (SIMULATED observers)' if results['simulated'] else ''),
+        'srcc': first['srcc'],
+        'artifact': 'results.json',
+    }
+    return stage.finish(summary, outputs)
+
+
+def _row(label: str, kind: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
+    """All statistics of one column as (value, low, high), and its fitted logistic as a curve."""
+    mapping = logistic.fit_logistic(x, y, config['logistic_parameters'])
+    mapped = mapping(x)
+    row = {'model': label, 'kind': kind, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
+    for name, values, statistic in (
+        ('srcc', x, 'srcc'),
+        ('krcc', x, 'krcc'),
+        ('plcc', x, 'plcc'),
+        ('plcc_mapped', mapped, 'plcc'),
+        ('rmse', mapped, 'rmse'),
+    ):
+        found = statistics.bootstrap(
+            values, y, rows['ref_id'], statistic,
+            resamples=config['resamples'], seed=config['seed'],
+        )  # fmt: skip
+        row[name] = [found['value'], found['low'], found['high']]
+    grid = np.linspace(x.min(), x.max(), 64)
+    row['curve'] = [grid.tolist(), mapping(grid).tolist()]
+    row['mapping_note'] = mapping.note
+    return row
+
+
+def _pairs(rows: tables.Table, predictions: dict, config: dict) -> list[dict]:
+    """Share of gMAD pairs that each column orders as people do, resampling pairs."""
+    pairs = tables.read(config['pairs'])[0]
+    index = {image_id: i for i, image_id in enumerate(rows['image_id'].tolist())}
+    known = [
+        i
+        for i in range(len(pairs['defender']))
+        if pairs['image_id_best'][i] in index and pairs['image_id_worst'][i] in index
+    ]
+    best = np.array([index[pairs['image_id_best'][i]] for i in known], int)
+    worst = np.array([index[pairs['image_id_worst'][i]] for i in known], int)
+    if not len(known):
+        raise ValueError(f'No pair of {config["pairs"]} has both images in {config["manifest"]}.')
+    rng = np.random.default_rng(config['seed'])
+    draws = rng.integers(len(known), size=(config['resamples'], len(known)))
+    found = []
+    for label, x in predictions.items():
+        gap, a, b = x[best] - x[worst], rows['mos'][best], rows['mos'][worst]
+        value = statistics.pairwise_accuracy(gap, a, b)
+        right = (np.sign(gap) * np.sign(a - b) + 1) / 2
+        means = right[draws].mean(axis=1)
+        low, high = np.percentile(means, [2.5, 97.5])
+        found.append(
+            {'model': label, 'accuracy': [value, float(low), float(high)], 'n': len(known)}
+        )
+    return found
+
+
+def _per_distortion(rows: tables.Table, target: np.ndarray, predictions: dict) -> tables.Table:
+    """SRCC of every column within each distortion type; NaN where a type has too few images."""
+    names = {d.number: d.name for d in distortions.DISTORTIONS.values()}
+    types = sorted(set(rows['type'].tolist()) - {0})
+    table: dict[str, list] = {'type': types, 'name': [names.get(t, f'type {t}') for t in types]}
+    table['n'] = [int(np.sum(rows['type'] == t)) for t in types]
+    for label, x in predictions.items():
+        table[label] = []
+        for t in types:
+            inside = rows['type'] == t
+            enough = inside.sum() >= 3
+            table[label].append(statistics.srcc(x[inside], target[inside]) if enough else np.nan)
+    return {k: np.array(v, object if k == 'name' else None) for k, v in table.items()}

@@ -1,0 +1,68 @@
+"""gmad: score tables of models and rivals -> the pairs on which they contradict each other most."""
+
+import time
+from pathlib import Path
+
+from iqa_jax.competition import search
+from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.runtime import stages
+from iqa_jax.tasks import opening
+
+KEYS = {
+    'manifest', 'splits', 'models', 'rivals', 'exclude', 'levels', 'window', 'half_width',
+    'tolerance', 'top_k', 'max_per_ref', 'max_pairs',
+}  # fmt: skip
+RULES = ('levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref')
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes pairs.parquet and pairs.csv: both roles, every level, in the order of the search.
+
+    `models` and `rivals` map a label to {'scores', 'column'}; images of the manifests in `exclude`
+    are not chosen again; `max_pairs` keeps the pairs with the widest attacker gaps.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    columns = config['models'] | config['rivals']
+    excluded = [entry['manifest'] for entry in config['exclude'].values()]
+    inputs = [config['manifest'], *(c['scores'] for c in columns.values()), *excluded]
+    stage = stages.Stage('gmad', workdir, given, inputs=inputs)
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    pool = manifest.in_splits(
+        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+    )
+    scores = {k: score_columns.oriented(pool['image_id'], c) for k, c in columns.items()}
+    rated = [image_id for path in excluded for image_id in manifest.read(path)['image_id'].tolist()]
+    pairs = search.compete(
+        scores,
+        dict.fromkeys(scores, True),
+        models=list(config['models']),
+        rivals=list(config['rivals']),
+        image_ids=pool['image_id'],
+        ref_ids=pool['ref_id'],
+        exclude=rated,
+        **{name: config[name] for name in RULES},
+    )
+    if not len(pairs['defender']):
+        raise ValueError(
+            f'gMAD found no pair among {len(pool["image_id"])} images; widen config.half_width, '
+            'raise config.tolerance or config.max_per_ref.'
+        )
+    if config['max_pairs']:
+        widest = (-pairs['attacker_gap']).argsort(kind='stable')[: config['max_pairs']]
+        pairs = tables.select(pairs, sorted(widest))
+    outputs = [workdir / 'pairs.parquet', workdir / 'pairs.csv']
+    for path in outputs:
+        tables.write(path, pairs, fingerprint=stage.fingerprint)
+    gap = float(pairs['attacker_gap'].mean())
+    summary = {
+        'pairs': len(pairs['defender']),
+        'images': len({*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}),
+        'quarantined': 0,
+        'seconds': time.monotonic() - start,
+        'headline': f'of {len(pool["image_id"])}, mean attacker gap {gap:.0f} of 100',
+        'mean_attacker_gap': gap,
+        'artifact': 'pairs.parquet',
+    }
+    return stage.finish(summary, outputs)

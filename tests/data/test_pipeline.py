@@ -1,0 +1,129 @@
+"""Image store and batches: verified files, recipes, order as a function of (seed, step)."""
+
+import numpy as np
+import pytest
+
+from iqa_jax import distortions
+from iqa_jax.data import kadis, manifest, sources, store, tables
+from iqa_jax.data.pipeline import Pipeline, Source
+from iqa_jax.images import io
+
+
+@pytest.fixture
+def columns(photos):
+    """Two pristine photographs as files and their blurred versions as recipes."""
+    files = sorted(photos.glob('*.png'))[:2]
+    plan = kadis.plan({f.stem: 'train' for f in files}, [1, 11], (3, 5), 0, 0, 'x')
+    for row in np.flatnonzero(plan['type'] == 0):
+        file = photos / f'{plan["image_id"][row]}.png'
+        plan['file'][row] = str(file)
+        plan['sha256'][row] = io.sha256(file.read_bytes())
+    return plan
+
+
+def test_recipes_equal_the_distortion_of_the_pristine_file(columns):
+    images = store.ImageStore(columns)
+    row = int(np.flatnonzero((columns['type'] == 11) & (columns['level'] == 5))[0])
+    reference = io.decode(images.columns['file'][columns['image_id'] == columns['ref_id'][row]][0])
+    want = distortions.distort_batch(
+        reference[None], 11, columns['level'][row : row + 1], columns['seed'][row : row + 1]
+    )[0]
+    together = images.load(np.arange(len(images)))
+    np.testing.assert_array_equal(together[row], want)
+    np.testing.assert_array_equal(images.load([row])[0], want)
+
+
+def test_a_changed_file_is_refused_by_name(columns, photos):
+    file = columns['file'][columns['type'] == 0][0]
+    other = np.zeros((96, 128, 3), np.uint8)
+    open(file, 'wb').write(io.encode_png(other))
+    with pytest.raises(io.ImageError, match='SHA-256 differs'):
+        store.ImageStore(columns).load([int(np.flatnonzero(columns['type'] == 0)[0])])
+
+
+def make(columns, **kwargs):
+    n = len(columns['image_id'])
+    targets = np.arange(n, dtype=np.float32)[:, None]
+    return Pipeline([Source(columns, targets, np.ones(n))], 4, (48, 64), seed=3, **kwargs)
+
+
+def test_batches_are_a_function_of_seed_and_step(columns):
+    one, two = make(columns), make(columns, cache_bytes=1 << 24)
+    ahead = list(two.batches(2, 5))
+    for step in range(2, 5):
+        want, got = one.batch(step), ahead[step - 2]
+        assert want.keys() == got.keys()
+        for name in want:
+            np.testing.assert_array_equal(want[name], got[name])
+    assert not np.array_equal(one.batch(0)['image'], one.batch(1)['image'])
+
+
+def test_an_epoch_sees_every_image_once(columns):
+    pipeline = make(columns)
+    n = len(pipeline)
+    seen = np.concatenate([pipeline.indices(s) for s in range(n)])
+    assert sorted(seen[:n]) == list(range(n)) or n % 4
+    counts = np.bincount(seen, minlength=n)
+    assert (counts == 4).all()
+
+
+def test_mixture_counts_follow_weights_and_targets_stay_with_their_images(columns):
+    n = len(columns['image_id'])
+    parts = [
+        Source(columns, np.full((n, 1), 1.0), np.ones(n), 3.0),
+        Source(columns, np.full((n, 1), 2.0), np.ones(n), 1.0),
+    ]
+    batch = Pipeline(parts, 8, (32, 32), different_crops=True).batch(5)
+    assert np.bincount(batch['database']).tolist() == [6, 2]
+    np.testing.assert_array_equal(batch['target'][:, 0], batch['database'] + 1)
+    assert batch['image'].dtype == np.uint8
+    assert not np.array_equal(batch['image'], batch['image_twin'])
+
+
+def test_a_crop_larger_than_an_image_names_both(columns):
+    n = len(columns['image_id'])
+    pipeline = Pipeline([Source(columns, np.zeros((n, 1)), np.ones(n))], 4, (500, 64))
+    with pytest.raises(ValueError, match=r'smaller than config\.crop=64x500'):
+        pipeline.batch(0)
+
+
+def test_a_database_without_a_share_is_refused(columns):
+    n = len(columns['image_id'])
+    part = lambda weight: Source(columns, np.zeros((n, 1)), np.ones(n), weight)  # noqa: E731
+    with pytest.raises(ValueError, match='raise the batch size or the weight'):
+        Pipeline([part(1.0), part(0.01)], 4, (32, 32))
+
+
+def test_photos_are_cropped_to_the_aspect_and_small_ones_refused(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 255, (120, 400, 3), np.uint8)
+    (tmp_path / 'wide.png').write_bytes(io.encode_png(wide))
+    assert sources.load_photo(tmp_path / 'wide.png', (60, 80)).shape == (60, 80, 3)
+    exact = sources.load_photo(tmp_path / 'wide.png', (120, 400))
+    np.testing.assert_array_equal(exact, wide)
+    with pytest.raises(io.ImageError, match='400x120 pixels, smaller than 80x200'):
+        sources.load_photo(tmp_path / 'wide.png', (200, 80))
+
+
+def test_bundled_photos_are_there_with_their_licences():
+    files = sources.photo_files('')
+    assert 16 <= len(files) <= 24
+    assert sum(f.stat().st_size for f in files) < 8_000_000
+    text = (files[0].parent / 'LICENSES.md').read_text()
+    for file in files:
+        assert file.name in text and io.sha256(file.read_bytes()) in text
+        assert io.decode(file).shape == (384, 512, 3)
+
+
+def test_empty_and_missing_folders_are_sentences(tmp_path):
+    with pytest.raises(ValueError, match='holds no picture'):
+        sources.photo_files(tmp_path)
+    with pytest.raises(ValueError, match='is not a folder'):
+        sources.photo_files(tmp_path / 'none')
+
+
+def test_ids_are_unique_across_folders_and_suffixes(tmp_path):
+    files = [tmp_path / 'a/x y.png', tmp_path / 'x y.jpg', tmp_path / 'x y.png']
+    ids = sources.photo_ids(files, tmp_path)
+    assert ids == ['a__x_y', 'x_y', 'x_y_png']
+    assert manifest.complete({'image_id': np.array(ids, object)}, 'm')['image_id'].tolist() == ids
+    assert tables.select({'a': np.arange(3)}, np.array([2]))['a'].tolist() == [2]

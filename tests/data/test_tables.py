@@ -1,0 +1,88 @@
+"""Tables: round trips, foreign CSV, joins, damage."""
+
+import numpy as np
+import pytest
+
+from iqa_jax.data import manifest, tables
+from iqa_jax.runtime import artifacts
+
+COLUMNS = {
+    'image_id': np.array(['a', 'b', 'c'], object),
+    'ssim': np.array([0.5, 0.25, 1.0], np.float32),
+}
+
+
+@pytest.mark.parametrize('suffix', ['parquet', 'csv'])
+def test_round_trip_keeps_values_and_meta(tmp_path, suffix):
+    path = tmp_path / f'scores.{suffix}'
+    tables.write(path, COLUMNS, {'columns': {'ssim': {'higher_is_better': True}}}, 'mark')
+    columns, meta = tables.read(path)
+    assert columns['image_id'].tolist() == ['a', 'b', 'c']
+    np.testing.assert_array_equal(columns['ssim'], COLUMNS['ssim'])
+    assert meta['columns']['ssim']['higher_is_better'] is True
+    assert artifacts.is_current(path, 'mark')
+
+
+def test_same_content_gives_same_bytes(tmp_path):
+    for name in ('one.parquet', 'two.parquet'):
+        tables.write(tmp_path / name, COLUMNS, {'x': 1})
+    assert (tmp_path / 'one.parquet').read_bytes() == (tmp_path / 'two.parquet').read_bytes()
+
+
+def test_foreign_csv_without_sidecar_is_read(tmp_path):
+    path = tmp_path / 'foreign.csv'
+    path.write_text('image_id,mos,note\n007,3.5,x\n008,4,y\n')
+    columns, meta = tables.read(path)
+    assert columns['image_id'].tolist() == ['007', '008']
+    assert columns['mos'].tolist() == [3.5, 4.0]
+    assert meta == {}
+
+
+def test_ragged_csv_names_the_line(tmp_path):
+    path = tmp_path / 'bad.csv'
+    path.write_text('image_id,mos\na,1\nb\n')
+    with pytest.raises(ValueError, match='line 3 has 1 fields'):
+        tables.read(path)
+
+
+def test_a_flipped_byte_is_seen(tmp_path):
+    path = tmp_path / 'scores.parquet'
+    tables.write(path, COLUMNS)
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(artifacts.DamagedArtifact):
+        tables.read(path)
+
+
+def test_join_orders_by_id_and_counts_missing():
+    ids = np.array(['c', 'a'], object)
+    assert tables.join(ids, COLUMNS, ['ssim'], 'scores')['ssim'].tolist() == [1.0, 0.5]
+    with pytest.raises(ValueError, match='no row for 1 of 2 images, z the first'):
+        tables.join(np.array(['a', 'z'], object), COLUMNS, ['ssim'], 'scores')
+    with pytest.raises(ValueError, match='no column gmsd; it has image_id, ssim'):
+        tables.join(ids, COLUMNS, ['gmsd'], 'scores')
+
+
+def test_manifest_completes_columns_and_resolves_files(tmp_path):
+    (tmp_path / 'images').mkdir()
+    columns = {
+        'image_id': np.array(['a', 'b'], object),
+        'file': np.array([str(tmp_path / 'images/a.png'), ''], object),
+    }
+    manifest.write(tmp_path / 'manifest.parquet', columns, {})
+    stored = tables.read(tmp_path / 'manifest.parquet')[0]
+    assert stored['file'].tolist() == ['images/a.png', '']
+    read = manifest.read(tmp_path / 'manifest.parquet')
+    assert read['file'].tolist() == [str(tmp_path / 'images/a.png'), '']
+    assert read['ref_id'].tolist() == ['a', 'b']
+    assert np.isnan(read['mos']).all() and read['split'].tolist() == ['pool', 'pool']
+
+
+def test_manifest_refuses_double_ids_and_unknown_splits():
+    twice = {'image_id': np.array(['a', 'a'], object)}
+    with pytest.raises(ValueError, match='image_id a more than once'):
+        manifest.complete(twice, 'm.csv')
+    odd = {'image_id': np.array(['a'], object), 'split': np.array(['dev'], object)}
+    with pytest.raises(ValueError, match="split 'dev'; use train, val, test or pool"):
+        manifest.complete(odd, 'm.csv')

@@ -1,0 +1,117 @@
+"""The public face: names, inputs that are accepted, inputs that are refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from iqa_jax import fr_metrics
+
+FAST = ['ssim_fullres', 'gmsd', 'mdsi']
+
+
+@pytest.fixture(scope='module')
+def pairs():
+    """Three pairs uint8 [3,40,48,3] of a textured picture and noisy, blurred, brighter ones."""
+    rng = np.random.default_rng(0)
+    rows, cols = np.mgrid[0:40, 0:48]
+    waves = np.stack([np.sin(rows / 3), np.cos(cols / 4), np.sin((rows + cols) / 6)], -1)
+    reference = np.clip(128 + 80 * waves + rng.normal(0, 8, waves.shape), 0, 255).round()
+    noisy = reference + rng.normal(0, 15, reference.shape)
+    blurred = (reference + np.roll(reference, 1, 0) + np.roll(reference, 1, 1)) / 3
+    distorted = np.clip(np.stack([noisy, blurred, reference + 9]), 0, 255).astype(np.uint8)
+    return np.stack([reference.astype(np.uint8)] * 3), distorted
+
+
+def test_every_metric_says_what_it_is():
+    for name, metric in fr_metrics.METRICS.items():
+        assert fr_metrics.metric(name) is metric and metric.name == name
+        low, high = metric.range
+        assert low < high and metric.min_side >= 1 and metric.source and metric.status
+        assert isinstance(metric.higher_is_better, bool) and isinstance(metric.symmetric, bool)
+    assert set('ssim ms_ssim gmsd mdsi'.split()) <= set(fr_metrics.METRICS)
+
+
+def test_one_pass_equals_single_metrics(pairs):
+    together = fr_metrics.metrics(FAST)(*pairs)
+    assert list(together) == FAST
+    for name in FAST:
+        alone = fr_metrics.metric(name)(*pairs)
+        assert alone.shape == (3,) and alone.dtype == jnp.float32
+        np.testing.assert_allclose(together[name], alone, atol=1e-6)
+
+
+def test_a_batch_scores_each_pair_as_if_alone(pairs):
+    batch = fr_metrics.metrics(FAST)(*pairs)
+    for i in range(3):
+        single = fr_metrics.metrics(FAST)(pairs[0][i], pairs[1][i])
+        for name in FAST:
+            assert single[name].shape == (1,)
+            np.testing.assert_allclose(single[name][0], batch[name][i], atol=1e-6)
+
+
+def test_bytes_and_floats_and_mixtures_score_alike(pairs):
+    reference, distorted = pairs
+    expected = fr_metrics.metrics(FAST)(reference, distorted)
+    for first, second in [
+        (reference / np.float32(255), distorted / np.float32(255)),
+        (reference / 255, distorted),
+        (jnp.asarray(reference), jnp.asarray(distorted) / 255),
+    ]:
+        scores = fr_metrics.metrics(FAST)(first, second)
+        for name in FAST:
+            np.testing.assert_allclose(scores[name], expected[name], atol=1e-6)
+
+
+def test_metrics_work_inside_jit_and_vmap(pairs):
+    reference, distorted = (jnp.asarray(x) / 255 for x in pairs)
+    metric = fr_metrics.metric('gmsd')
+    expected = metric(reference, distorted)
+    np.testing.assert_allclose(jax.jit(metric)(reference, distorted), expected, atol=1e-6)
+    mapped = jax.vmap(metric)(reference, distorted)
+    np.testing.assert_allclose(mapped[:, 0], expected, atol=1e-6)
+
+
+def test_a_repeated_name_is_scored_once(pairs):
+    assert list(fr_metrics.metrics(['gmsd', 'gmsd'])(*pairs)) == ['gmsd']
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown metric 'simm'.* ssim"):
+        fr_metrics.metric('simm')
+    with pytest.raises(ValueError, match='unknown metric'):
+        fr_metrics.metrics(['ssim', 'simm'])
+    with pytest.raises(ValueError, match='at least one'):
+        fr_metrics.metrics([])
+
+
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (lambda x: x.astype(np.int32), 'distorted must be uint8 or float32.*int32'),
+        (lambda x: x.astype(np.float16) / 255, 'float16'),
+        (lambda x: x.astype(np.float32), r'distorted must be float in \[0, 1\]'),
+        (lambda x: x / np.float32(255) - 0.1, r'in \[0, 1\]'),
+        (lambda x: np.where(x == x.max(), np.nan, 0.5), 'without NaN'),
+        (lambda x: x[:, :-1], 'differ in shape'),
+        (lambda x: x[:2], 'differ in shape'),
+        (lambda x: x[..., :1], r'must be \[H,W,3\]'),
+        (lambda x: x[0, 0], r'must be \[H,W,3\]'),
+        (lambda x: x[:0], r'must be \[H,W,3\]'),
+        (lambda x: np.moveaxis(x, -1, 1), r'must be \[H,W,3\]'),
+    ],
+)
+def test_wrong_inputs_are_refused(pairs, change, message):
+    with pytest.raises(ValueError, match=message):
+        fr_metrics.metric('ssim')(pairs[0], change(pairs[1]))
+
+
+@pytest.mark.parametrize('name', fr_metrics.METRICS)
+def test_too_small_images_are_refused_while_tracing(name):
+    metric = fr_metrics.metric(name)
+    for height, width in [(metric.min_side - 1, 300), (300, metric.min_side - 1)]:
+        image = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
+        with pytest.raises(ValueError, match=f'{height}x{width} are too small for {name}: at leas'):
+            jax.eval_shape(metric, image, image)
+    smallest = jax.ShapeDtypeStruct((2, metric.min_side, metric.min_side, 3), jnp.uint8)
+    assert jax.eval_shape(metric, smallest, smallest).shape == (2,)

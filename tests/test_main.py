@@ -1,0 +1,144 @@
+"""The command line: exit codes, and one sentence instead of a traceback."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import types
+
+import pytest
+from ml_collections import ConfigDict
+
+from iqa_jax import main
+from iqa_jax.runtime import artifacts
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(size='full'):
+    if size not in ('full', 'smoke'):
+        raise ValueError(f'config argument {size!r} is unknown; use smoke.')
+    return ConfigDict({'task': 'export', 'root': '', 'model': 'nowhere', 'nested': {'depth': 3}})
+"""
+TERMINATED = """
+import os, signal, sys, types
+from absl import app
+from iqa_jax import main
+
+def run(config, workdir):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        pass
+
+main._check_task = lambda name: None
+sys.modules['iqa_jax.tasks.export'] = types.SimpleNamespace(run=run)
+app.run(main.main, flags_parser=main._parse)
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    (tmp_path / 'config.py').write_text(CONFIG)
+    return tmp_path / 'config.py'
+
+
+def test_command_lines(config_file, tmp_path):
+    config, work = f'--config={config_file}', f'--workdir={tmp_path}/run'
+    module = ['-m', 'iqa_jax.main']
+    cases = [
+        (module, [config], 2, 'Give --config=FILE.py and --workdir=DIR.'),
+        (module, [config, work, '--config.modle=x'], 2, 'config.modle .* did you mean model?'),
+        (module, [config, work, '--config.nested.dept=1'], 2, 'nested.dept .* mean depth?'),
+        (module, [config, work, '--config.task=exprt'], 2, 'is not a task; known are .*export'),
+        (module, [f'{config}:tiny', work], 2, "config argument 'tiny' is unknown; use smoke."),
+        (module, ['--config=nowhere.py', work], 2, 'No such file'),
+        (['-c', TERMINATED], [config, work], 143, 'run the same command to continue'),
+    ]
+    children = [
+        subprocess.Popen(
+            [sys.executable, *program, *arguments],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+        )
+        for program, arguments, _, _ in cases
+    ]
+    for child, (_, arguments, code, pattern) in zip(children, cases, strict=True):
+        out, error = child.communicate(timeout=120)
+        assert (child.returncode, out) == (code, ''), (arguments, error)
+        assert 'Traceback' not in error, error
+        start, _, end = pattern.partition(' .* ')
+        assert start in error, error
+        assert end in error, error
+
+
+@pytest.fixture
+def run_main(monkeypatch, tmp_path):
+    """Calls main.main with a task that is the given function."""
+
+    def call(run):
+        flags = types.SimpleNamespace(
+            verbosity=0,
+            distributed=False,
+            coordinator_address=None,
+            num_processes=None,
+            process_id=None,
+            config=ConfigDict({'task': 'fake'}),
+            workdir=str(tmp_path),
+        )
+        monkeypatch.setattr(main, 'FLAGS', flags)
+        monkeypatch.setitem(sys.modules, 'iqa_jax.tasks.fake', types.SimpleNamespace(run=run))
+        return main.main(['main'])
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+def raising(error):
+    def run(config, workdir):
+        raise error
+
+    return run
+
+
+def test_exit_codes(run_main, capsys):
+    assert run_main(lambda config, workdir: {'quarantined': 0}) == 0
+    assert run_main(lambda config, workdir: {'quarantined': 2}) == 3
+    assert run_main(lambda config, workdir: None) == 0
+    assert capsys.readouterr().err == ''
+    assert run_main(raising(artifacts.MissingArtifact('There is no file x.'))) == 1
+    assert run_main(raising(OSError(28, 'No space left on device', 'a.bin'))) == 1
+    assert run_main(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        'Error: There is no file x.',
+        "Error: [Errno 28] No space left on device: 'a.bin'",
+        'Stopped; run the same command to continue.',
+    ]
+
+
+@pytest.mark.parametrize('error', [ImportError('no module named x'), KeyError('x'), TypeError()])
+def test_other_errors_keep_their_traceback(run_main, error):
+    with pytest.raises(type(error)):
+        run_main(raising(error))
+
+
+def test_the_task_gets_config_and_workdir(run_main, tmp_path):
+    got = []
+    run_main(lambda config, workdir: got.extend([config.task, workdir]))
+    assert got == ['fake', str(tmp_path)]
+
+
+def test_a_failing_import_of_a_task_is_not_masked(run_main, monkeypatch):
+    def fail(name):
+        raise ModuleNotFoundError("No module named 'missing_dependency'")
+
+    monkeypatch.setattr(main.importlib, 'import_module', fail)
+    with pytest.raises(ModuleNotFoundError, match='missing_dependency'):
+        run_main(None)
+
+
+def test_size():
+    assert len(pathlib.Path(main.__file__).read_text().splitlines()) < 120

@@ -1,0 +1,86 @@
+"""Losses against plain float64 formulas, pair by pair."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from iqa_jax.training import losses
+
+
+def batch_of(mos, std, database):
+    return {
+        'target': jnp.array(mos, jnp.float32)[:, None],
+        'target_std': jnp.array(std, jnp.float32),
+        'database': jnp.array(database),
+    }
+
+
+def reference(score, mos, spread, database, std=None, binary=False):
+    std = np.ones(len(score)) if std is None else std
+    total = []
+    for i in range(len(score)):
+        for j in range(i + 1, len(score)):
+            if database[i] != database[j] or (binary and mos[i] == mos[j]):
+                continue
+            p = norm.cdf((score[i] - score[j]) / np.hypot(std[i], std[j]))
+            g = norm.cdf((mos[i] - mos[j]) / (np.hypot(spread[i], spread[j]) + 1e-8))
+            g = float(mos[i] > mos[j]) if binary else g
+            loss = 1 - np.sqrt(p * g + 1e-8) - np.sqrt((1 - p) * (1 - g) + 1e-8)
+            total.append(loss)
+    return np.mean(total)
+
+
+RNG = np.random.default_rng(0)
+SCORE, MOS = RNG.normal(size=7), RNG.uniform(0, 100, 7).round()
+SPREAD, DATABASE = RNG.uniform(5, 20, 7), [0, 0, 0, 1, 1, 1, 1]
+MOS[1] = MOS[0]
+
+
+@pytest.mark.parametrize('labels', ['soft', 'binary'])
+def test_fidelity_equals_the_pairwise_formula(labels):
+    got = losses.fidelity(
+        jnp.array(SCORE)[:, None], {}, batch_of(MOS, SPREAD, DATABASE), {'labels': labels}
+    )
+    want = reference(SCORE, MOS, SPREAD, DATABASE, binary=labels == 'binary')
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_fidelity_takes_the_uncertainty_but_learns_it_by_the_hinge_only():
+    std = RNG.uniform(0.5, 2, 7)
+    batch = batch_of(MOS, SPREAD, DATABASE)
+    options = {'labels': 'soft', 'hinge_weight': 0.0}
+    score = jnp.array(SCORE)[:, None]
+    value = losses.fidelity(score, {'std': jnp.array(std)[:, None]}, batch, options)
+    np.testing.assert_allclose(value, reference(SCORE, MOS, SPREAD, DATABASE, std), atol=2e-6)
+
+    def loss(s, weight):
+        return losses.fidelity(score, {'std': s}, batch, options | {'hinge_weight': weight})
+
+    assert not np.any(jax.grad(loss)(jnp.array(std), 0.0))
+    assert np.any(jax.grad(loss)(jnp.array(std), 1.0))
+
+
+def test_fidelity_is_near_zero_when_right_and_its_gradient_points_uphill():
+    mos, spread, one = [90.0, 10.0], [5.0, 5.0], [0, 0]
+    right = losses.fidelity(jnp.array([[9.0], [-9.0]]), {}, batch_of(mos, spread, one), {})
+    wrong = losses.fidelity(jnp.array([[-9.0], [9.0]]), {}, batch_of(mos, spread, one), {})
+    assert right < 1e-3 and wrong > 0.99
+    loss = lambda s: losses.fidelity(s, {}, batch_of(mos, spread, one), {})  # noqa: E731
+    slope = jax.grad(loss)(jnp.zeros((2, 1)))
+    assert slope[0, 0] < 0 < slope[1, 0]
+
+
+def test_extreme_scores_keep_a_finite_gradient():
+    batch = batch_of([100.0, 0.0, 50.0], [0.0, 0.0, 0.0], [0, 0, 0])
+    loss = lambda s: losses.fidelity(s, {}, batch, {})  # noqa: E731
+    assert np.isfinite(jax.grad(loss)(jnp.array([[-200.0], [200.0], [0.0]]))).all()
+
+
+def test_mse_and_unknown_names():
+    target = {'target': jnp.array([[0.0, 1.0], [1.0, 1.0]])}
+    value = losses.mse(jnp.array([[0.5, 1.0], [1.0, 0.0]]), {}, target, {})
+    np.testing.assert_allclose(value, (0.25 + 1) / 4)
+    with pytest.raises(ValueError, match="config.loss='hinge' is unknown; use one of mse, fidelity"):
+        losses.get('hinge')
