@@ -5,7 +5,9 @@
 """
 
 import importlib
+import os
 import pathlib
+import runpy
 import signal
 import sys
 
@@ -25,10 +27,6 @@ flags.DEFINE_integer('process_id', None, 'Number of this process, if not detecte
 PACKAGE = str(pathlib.Path(__file__).parent)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
-
-
 def main(argv: list[str]) -> int:
     """Runs the task of the config and returns the exit code."""
     if FLAGS.verbosity < logging.DEBUG:
@@ -43,18 +41,23 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, _terminate)
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
+        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
     except KeyboardInterrupt as error:
-        print('Stopped; run the same command to continue.', file=sys.stderr)
-        return 143 if isinstance(error, Terminated) else 130
+        return _end('Stopped; run the same command to continue.', 143 if error.args else 130)
     except (ValueError, OSError) as error:
         logging.debug('The error arose here:', exc_info=True)
-        print(f'Error: {error}', file=sys.stderr)
-        return 1
-    return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
+        return _end(f'Error: {error}', 1)
+
+
+def _end(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    if FLAGS.distributed:
+        os._exit(code)  # a normal exit would wait for the other processes, and abort without them
+    return code
 
 
 def _terminate(number: int, frame: object) -> None:
-    raise Terminated
+    raise KeyboardInterrupt(number)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -73,6 +76,8 @@ def _parse(argv: list[str]) -> list[str]:
     except (ValueError, OSError, flags.Error) as error:
         # Of a config file's own ValueError the sentence, of its other errors the whole traceback.
         sentence = str(error).rpartition('ValueError: ')[2].strip()
+        if 'Traceback' not in sentence:
+            sentence = ' '.join(sentence.split())
     print(f'Error: {sentence}', file=sys.stderr)
     sys.exit(2)
 
@@ -86,18 +91,20 @@ def _check_task(name: str | None) -> None:
 
 def _unknown_override(argv: list[str]) -> str:
     """The sentence about the first --config.KEY that the config file does not have, or ''."""
-    bare = flags.FlagValues()
-    config_flags.DEFINE_config_file('config', flag_values=bare)
-    bare([argv[0], *(arg for arg in argv if arg.startswith('--config='))])
-    for arg in argv:
-        if bare.config is not None and arg.startswith('--config.'):
-            override: dict | None = None
-            for key in reversed(arg.partition('=')[0].split('.')[1:]):
-                override = {key: override}
-            try:
-                stages.check_config(override, bare.config.to_dict(), 'config')
-            except ValueError as error:
-                return str(error)
+    given = [arg.partition('=') for arg in argv if arg.startswith('--config')]
+    file = next((value for flag, _, value in given if flag == '--config'), '')
+    path, _, argument = file.partition(':')
+    if not path:
+        return ''
+    config = runpy.run_path(path)['get_config'](*[argument] * bool(argument))
+    for flag, _, _ in given:
+        override: dict | None = None
+        for key in reversed(flag.split('.')[1:]):
+            override = {key: override}
+        try:
+            stages.check_config(override or {}, config.to_dict(), 'config')
+        except ValueError as error:
+            return str(error)
     return ''
 
 

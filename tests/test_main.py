@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -47,11 +48,16 @@ def test_command_lines(config_file, tmp_path):
     config, work = f'--config={config_file}', f'--workdir={tmp_path}/run'
     module = ['-m', 'iqa_jax.main']
     cases = [
-        (module, [config], 2, 'Give --config=FILE.py and --workdir=DIR.'),
-        (module, [config, work, '--config.modle=x'], 2, 'config.modle .* did you mean model?'),
-        (module, [config, work, '--config.nested.dept=1'], 2, 'nested.dept .* mean depth?'),
+        (module, [config], 2, r'Give --config=FILE\.py and --workdir=DIR\.'),
+        (
+            module,
+            [config, work, '--config.modle=x'],
+            2,
+            r'config\.modle is .* did you mean model\?',
+        ),
+        (module, [config, work, '--config.nested.dept=1'], 2, r'nested\.dept is .* mean depth\?'),
         (module, [config, work, '--config.task=exprt'], 2, 'is not a task; known are .*export'),
-        (module, [f'{config}:tiny', work], 2, "config argument 'tiny' is unknown; use smoke."),
+        (module, [f'{config}:tiny', work], 2, r"^Error: config argument 'tiny' is"),
         (module, ['--config=nowhere.py', work], 2, 'No such file'),
         (['-c', TERMINATED], [config, work], 143, 'run the same command to continue'),
     ]
@@ -69,9 +75,7 @@ def test_command_lines(config_file, tmp_path):
         out, error = child.communicate(timeout=120)
         assert (child.returncode, out) == (code, ''), (arguments, error)
         assert 'Traceback' not in error, error
-        start, _, end = pattern.partition(' .* ')
-        assert start in error, error
-        assert end in error, error
+        assert re.search(pattern, error), error
 
 
 @pytest.fixture

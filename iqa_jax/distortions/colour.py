@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iqa_jax.distortions.blur import correlate_fft, gaussian_filter
+from iqa_jax.distortions.blur import correlate_fft, gaussian_kernel
 from iqa_jax.distortions.stretch import stretch
-from iqa_jax.images import colour, filters
+from iqa_jax.images import colour
 
 DIFFUSION_AMOUNTS = (1, 3, 6, 8, 12)
+DIFFUSION_SIGMAS = tuple(1.5 * amount + 2 for amount in DIFFUSION_AMOUNTS)
 SHIFT_AMOUNTS = (1, 3, 6, 8, 12)
 HSV_FACTORS = (0.4, 0.2, 0.1, 0.0, -0.4)
 LAB_FACTORS = (1.0, 2.0, 3.0, 6.0, 9.0)
@@ -21,9 +22,9 @@ def color_diffusion(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.A
     """KADID type 4: a and b of Lab of float32 [H, W, 3] blurred and amplified; key unused."""
     lab = colour.rgb_to_lab(image)
     amount = jnp.asarray(DIFFUSION_AMOUNTS)[level - 1]
-    taps = jnp.asarray(np.stack([_diffusion_taps(amount) for amount in DIFFUSION_AMOUNTS]))
-    kernel = jnp.outer(taps[level - 1], taps[level - 1])
-    chroma = amount * correlate_fft(lab[..., 1:], kernel)
+    half_size = math.ceil(2 * DIFFUSION_SIGMAS[-1])
+    kernels = jnp.asarray(np.stack([gaussian_kernel(s, half_size) for s in DIFFUSION_SIGMAS]))
+    chroma = amount * correlate_fft(lab[..., 1:], kernels[level - 1])
     lab = jnp.concatenate([lab[..., :1], chroma], axis=-1)
     return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
 
@@ -64,19 +65,12 @@ def saturation_lab(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Ar
     return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
 
 
-def _diffusion_taps(amount: int) -> np.ndarray:
-    """Gaussian taps float32 [81], zero beyond the radius ceil(2 sigma) of this amount."""
-    sigma, largest = (1.5 * a + 2 for a in (amount, DIFFUSION_AMOUNTS[-1]))
-    radius, half_size = math.ceil(2 * sigma), math.ceil(2 * largest)
-    taps = filters.gaussian_taps(2 * radius + 1, sigma)
-    return np.pad(taps, half_size - radius).astype(np.float32)
-
-
 def _edge_mask(image: jax.Array) -> jax.Array:
     """Blurred gradient magnitude [H, W] of the luma, stretched and cut to [0, 1]."""
     luma = colour.rgb_to_gray(image, rounded=False)
     magnitude = jnp.hypot(*jnp.gradient(luma))
-    mask = stretch(gaussian_filter(magnitude[..., None], SHIFT_MASK_SIGMA)[..., 0])
+    kernel = jnp.asarray(gaussian_kernel(SHIFT_MASK_SIGMA, math.ceil(2 * SHIFT_MASK_SIGMA)))
+    mask = stretch(correlate_fft(magnitude[..., None], kernel)[..., 0])
     mask = stretch(jnp.clip(mask, 0.1, 1))
     high_rank = int(mask.size * 0.99 + 0.5) - 1
     ranks = jnp.asarray([mask.size - 1 - high_rank, high_rank])

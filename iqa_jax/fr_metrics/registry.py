@@ -56,7 +56,7 @@ _ms_ssim = functools.partial(
     symmetric=True,
     min_side=176,
     source='Wang, Simoncelli and Bovik, Asilomar 2003; msssim.m',
-    status="verified: equals the authors' code; negative scale means are clamped at 0",
+    status="verified: equals the authors' code; the product clamps negative means at 0",
 )
 _gmsd = functools.partial(
     Metric,
@@ -85,7 +85,7 @@ METRICS = {
         _ssim('ssim_floatgray', functools.partial(ssim, rounded=False)),
         _ms_ssim('ms_ssim', ms_ssim),
         _ms_ssim('ms_ssim_floatgray', functools.partial(ms_ssim, rounded=False)),
-        _ms_ssim('ms_ssim_wtdsum', functools.partial(ms_ssim, product=False)),
+        _ms_ssim('ms_ssim_wtdsum', functools.partial(ms_ssim, product=False), range=(-1.0, 1.0)),
         _gmsd('gmsd', gmsd),
         _gmsd('gmsd_floatgray', functools.partial(gmsd, rounded=False)),
         _mdsi('mdsi', mdsi),
@@ -125,7 +125,8 @@ def metrics(names: Sequence[str]) -> Callable[[Images, Images], dict[str, jax.Ar
                 f'images of {height}x{width} are too small for {", ".join(small)}: '
                 f'at least {min_side} pixels per side are needed'
             )
-        return _compiled(wanted)(reference, distorted)
+        scores = _compiled(wanted)(reference, distorted)
+        return {name: scores[name] for name in wanted}  # jit sorts the keys
 
     return score
 

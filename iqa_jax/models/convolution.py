@@ -138,31 +138,16 @@ def _input_slope(
 
 
 def _kernel_slope(x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Slope of the kernel [h,w,1,C]: sums of shifted slices once more, one picture at a time.
-
-    A reduction per tap reads both maps h * w times. Here every line of every kernel row is a sum
-    over its pixels, unrolled; the loop over pictures keeps those sums in cache and keeps XLA from
-    turning them into such reductions.
-    """
+    """Slope of the kernel [h,w,1,C]: one pass with an accumulator per tap, not one pass per tap."""
     h, w = kernel.shape[:2]
     rows, columns = slope.shape[1:3]
     x = _pad_same(x, h, w, stride)
-
-    def add_picture(n, totals):
-        picture, slopes = x[n], slope[n]
-        return [
-            total + _line_sums(picture[i : i + (rows - 1) * stride + 1 : stride], slopes, w, stride)
-            for i, total in enumerate(totals)
-        ]
-
-    zeros = [jnp.zeros((rows, w, x.shape[-1]), x.dtype)] * h
-    totals = lax.fori_loop(0, x.shape[0], add_picture, zeros)
-    return jnp.stack([total.sum(0) for total in totals])[:, :, None].astype(kernel.dtype)
-
-
-def _line_sums(lines: jax.Array, slope: jax.Array, width: int, stride: int) -> jax.Array:
-    """Per line, sum over q of lines[q * stride + j] * slope[q]: [R,Q',C], [R,Q,C] -> [R,width,C]."""
-    columns = range(slope.shape[1])
-    return sum(
-        lines[:, q * stride : q * stride + width] * slope[:, q, None] for q in columns
-    )
+    products = [
+        _shift(x, i, j, rows, columns, stride) * slope for i in range(h) for j in range(w)
+    ]
+    zeros = [jnp.zeros((), x.dtype)] * len(products)
+    # Whole small maps, single lines of large ones: what the accumulators read stays in cache.
+    axes = (1, 2) if columns <= 32 else (2,)
+    sums = lax.reduce(products, zeros, lambda a, b: [p + q for p, q in zip(a, b)], axes)
+    sums = [part.reshape(-1, part.shape[-1]).sum(0) for part in sums]
+    return jnp.stack(sums).reshape(h, w, 1, -1).astype(kernel.dtype)

@@ -9,6 +9,7 @@ from jax import lax
 
 from iqa_jax.models.convolution import Padding, convolve
 
+
 class Conv(nn.Module):
     """Convolution without bias; 'kernel' is [h,w,C,features], depthwise [h,w,1,C], in every form."""
 

@@ -43,6 +43,7 @@ class Stage:
         extra: Sequence[Any] = (),
     ):
         self.name = name
+        self._config = config
         self._workdir = pathlib.Path(workdir)
         self._summary = self._workdir / 'stage.json'
         digests = [_digest(path) for path in inputs]
@@ -77,7 +78,7 @@ class Stage:
         if parallel.is_main():
             names = [os.path.relpath(path, self._workdir) for path in outputs]
             text = json.dumps(summary, indent=1, sort_keys=True) + '\n'
-            meta = {'outputs': names, 'versions': artifacts.versions()}
+            meta = {'outputs': names, 'config': self._config, 'versions': artifacts.versions()}
             artifacts.commit(self._summary, text.encode(), fingerprint=self.fingerprint, meta=meta)
             counts = [f'{n:,} {key}' for key, n in summary.items() if type(n) is int]
             print(

@@ -11,9 +11,9 @@ import numpy as np
 import scipy.special
 
 _SENSITIVITY = 0.45  # spread of the log exponent by which a type bends the proxies
-_SEVERITY = 0.25  # spread of the log factor by which a type is judged harsher or milder
-_CONTENT = 3.0  # standard deviation of a content's offset, points of 100
-_PRISTINE = 96.0  # quality of an undistorted picture before its content's offset
+_SEVERITY = 0.6  # spread of the log odds by which a type is judged harsher or milder
+_CONTENT = 2.5  # standard deviation of a content's offset, points of 100
+_WORST, _PRISTINE = 6.0, 94.0  # quality at full and at no loss, before the content's offset
 _NOISE_SPREAD = 0.25  # spread of the log of the raters' noise
 
 
@@ -50,10 +50,10 @@ def hidden_quality(
 ) -> np.ndarray:
     """SIMULATED true quality, float64 [N] in 0..100, higher better, of distorted images.
 
-    `types` and `levels` int [N] (0: pristine), `proxies` [N, K] equalised, higher better, in (0, 1),
-    ignored for pristine images, `ref_ids` [N]. The loss 1 - mean proxy is raised to a power and
-    multiplied by a factor that belong to the distortion type, as if people saw some types
-    differently from every metric and from their mean, and each content shifts all its images a
+    `types` and `levels` int [N] (0: pristine), `ref_ids` [N], `proxies` [N, K] equalised, higher
+    better, in 0..1, ignored for pristine images. The loss 1 - mean proxy is raised to a power, and
+    its odds multiplied by a factor, that belong to the distortion type, as if people saw some types
+    differently from every metric and from their mean; and each content shifts all its images a
     little. All draws depend on the seed and the type or content alone, not on the other images.
     Raises ValueError.
     """
@@ -71,10 +71,11 @@ def hidden_quality(
     kinds, kind = np.unique(types[~pristine], return_inverse=True)
     exponent = np.exp(_SENSITIVITY * _normal(_many_keys(seed, 'exponent', names=kinds)))
     factor = np.exp(_SEVERITY * _normal(_many_keys(seed, 'factor', names=kinds)))
-    loss[~pristine] = factor[kind] * (1 - distorted.mean(1)) ** exponent[kind]
+    bent = (1 - distorted.mean(1)) ** exponent[kind]
+    loss[~pristine] = factor[kind] * bent / (1 + (factor[kind] - 1) * bent)
     contents, content = np.unique(np.asarray(ref_ids, str), return_inverse=True)
     offset = _CONTENT * _normal(_many_keys(seed, 'content', names=contents))
-    return np.clip(_PRISTINE * (1 - loss) + offset[content], 0, 100)
+    return np.clip(_PRISTINE - (_PRISTINE - _WORST) * loss + offset[content], 0, 100)
 
 
 def simulate_votes(

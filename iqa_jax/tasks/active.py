@@ -115,7 +115,8 @@ def _compare(config: dict, searches: list[Path], workdir: Path) -> tuple[list[st
         sets[name] = (str(rated), ['train'], str(pairs))
     summaries = []
     for name, (rated, splits, pairs) in sets.items():
-        common = {'task': 'evaluate', 'root': '', 'proxies': '', 'columns': columns}
+        common = {'task': 'evaluate', 'root': '', 'proxies': ''}
+        common |= {'columns': columns, 'headline': 'after'}
         place = {'name': name, 'manifest': rated, 'splits': splits, 'pairs': pairs}
         folder = workdir / 'evaluate' / name
         summaries.append(evaluate.run(config['evaluate'] | common | place, folder))

@@ -13,7 +13,7 @@ from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 
 KEYS = {
-    'name', 'manifest', 'splits', 'proxies', 'columns', 'pairs', 'logistic_parameters',
+    'name', 'manifest', 'splits', 'proxies', 'columns', 'headline', 'pairs', 'logistic_parameters',
     'resamples', 'seed',
 }  # fmt: skip
 
@@ -21,12 +21,15 @@ KEYS = {
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes results.json, predictions.parquet and per_distortion.csv.
 
-    `columns` maps a label to {'scores', 'column', 'kind'}; the first is the headline. The target is
+    `columns` maps a label to {'scores', 'column', 'kind'}; `headline` comes first. The target is
     `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
     share of pairs ordered as people do is added.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    columns = config['columns']
+    if config['headline'] not in config['columns']:
+        raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
+    # A ConfigDict sorts its keys, so the config says which column comes first.
+    columns = {config['headline']: config['columns'][config['headline']]} | config['columns']
     optional = [config[key] for key in ('proxies', 'pairs') if config[key]]
     inputs = [config['manifest'], *(c['scores'] for c in columns.values()), *optional]
     stage = stages.Stage('evaluate', workdir, given, inputs=inputs)

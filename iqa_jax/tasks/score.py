@@ -17,9 +17,8 @@ from iqa_jax.data import manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, progress, stages
-from iqa_jax.training import saved_model
-
 from iqa_jax.tasks import opening
+from iqa_jax.training import saved_model
 
 KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size'}
 

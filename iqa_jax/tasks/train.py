@@ -19,9 +19,8 @@ from iqa_jax.data.pipeline import Pipeline, Source
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts, checkpoints, metric_writer, parallel, progress, stages
-from iqa_jax.training import losses, pruning, saved_model, schedules, steps
-
 from iqa_jax.tasks import opening
+from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
     'databases', 'targets', 'loss', 'loss_options', 'model', 'init_from', 'crop', 'batch_size',

@@ -48,3 +48,5 @@ def test_scores_equal_the_original_code(pair):
             continue
         allowed = tolerance(name, expected, 'flat_' in pair[0])
         assert scores(pair)[name] == pytest.approx(expected, abs=allowed), name
+        if 'identical' in pair[1]:
+            assert scores(pair)[name] == expected, name
