@@ -14,13 +14,13 @@ import time
 
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=1')
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-from iqa_jax.runtime import parallel  # noqa: E402
+from iqa_jax.runtime import parallel
 
 
 class Net(nn.Module):
@@ -55,7 +55,7 @@ def network():
     tx = optax.adam(1e-3)
     batch = {'x': np.random.default_rng(0).random((16, 64, 64, 3), np.float32)}
     variables = Net().init(jax.random.key(0), batch['x'][:1])
-    state = dict(variables) | {'opt_state': tx.init(variables['params'])}
+    state = parallel.fetch(dict(variables) | {'opt_state': tx.init(variables['params'])})
 
     def make(axis_name):
         model = Net(axis_name)

@@ -109,6 +109,8 @@ def search(
     if attackers.ndim != 2:
         raise ValueError(f'attackers must be [images, attackers], not {attackers.shape}.')
     names = attacker_names or [f'attacker_{i}' for i in range(attackers.shape[1])]
+    if len(set(names)) != attackers.shape[1]:
+        raise ValueError(f'{attackers.shape[1]} attackers need as many different names: {names}.')
     rivals = dict(zip(names, attackers.T, strict=True))
     images = _Images(defender.size, image_ids, ref_ids, exclude)
     return _run([(role, defender_name, defender, rivals)], images, Rules(**rules))
@@ -135,10 +137,10 @@ def compete(
     fitted logistic would saturate, an attacker is not, so its extremes stay apart. Caps, single use
     of images and merging of pairs hold over the whole competition. Raises ValueError.
     """
-    unknown = [name for name in [*models, *rivals] if name not in scores]
-    if unknown or not models or not rivals:
+    known = scores.keys() & higher_is_better.keys()
+    if not models or not rivals or not {*models, *rivals} <= known:
         raise ValueError(
-            f'models and rivals must name columns of the scores, {sorted(scores)}, '
+            f'models and rivals must name columns of scores and higher_is_better, {sorted(known)}, '
             f'not {list(models)} and {list(rivals)}.'
         )
     if not roles or not set(roles) <= {'defender', 'attacker'}:
@@ -243,7 +245,10 @@ def _run(matches: list[tuple], images: _Images, rules: Rules) -> dict[str, np.nd
 
 def _contests(role, defender_name, defender, rivals, out, rules: Rules) -> list[Contest]:
     """All contests of one defender: one for each level and rival, level by level."""
-    low, high = level_windows(defender, rules.levels, rules.window, rules.half_width)
+    try:
+        low, high = level_windows(defender, rules.levels, rules.window, rules.half_width)
+    except ValueError as error:
+        raise ValueError(f"Defender '{defender_name}': {error}") from error
     highs, lows = candidate_lists(
         defender,
         np.stack(list(rivals.values()), -1),

@@ -138,13 +138,20 @@ class Selection:
         high_scores = contest.attacker[highs].astype(np.float64)
         low_scores = contest.attacker[lows].astype(np.float64)
         pair, gap = None, 0.0
+        held = contest.defender[lows].astype(np.float64)
+        refs, new = self._refs[lows], 1 - self._shown[lows]
         for best, score in zip(highs, high_scores, strict=True):
             if score - low_scores[0] <= gap:
                 break
-            partners = np.flatnonzero(self._partners(contest, best, lows))
-            if len(partners) and score - low_scores[partners[0]] > gap:
-                pair = int(best), int(lows[partners[0]])
-                gap = float(score - low_scores[partners[0]])
+            better = slice(np.searchsorted(low_scores, score - gap))  # would beat the pair so far
+            ref = self._refs[best]
+            needed = new[better] + 1 - self._shown[best]
+            fits = (refs[better] != ref) | (needed <= self._room[ref])
+            fits &= np.abs(held[better] - float(contest.defender[best])) <= self._tolerance
+            fits &= lows[better] != best
+            if fits.any():
+                first = fits.argmax()
+                pair, gap = (int(best), int(lows[first])), float(score - low_scores[first])
         # What stands outside a list is no better than its last entry, and loses ties to it.
         outside_highs = contest.attacker[contest.highs[-1]] - low_scores[0]
         outside_lows = high_scores[0] - contest.attacker[contest.lows[-1]]
@@ -157,10 +164,3 @@ class Selection:
         shown = self._shown[images]
         free = ~shown if self._each_image_once else ~np.isin(images, contest.own)
         return images[free & (shown | (self._room[self._refs[images]] > 0))]
-
-    def _partners(self, contest: Contest, best: int, lows: np.ndarray) -> np.ndarray:
-        held = contest.defender[lows].astype(np.float64) - float(contest.defender[best])
-        needed = 2 - self._shown[lows].astype(int) - int(self._shown[best])
-        one_content = self._refs[lows] == self._refs[best]
-        fits = ~one_content | (needed <= self._room[self._refs[best]])
-        return (lows != best) & (np.abs(held) <= self._tolerance) & fits

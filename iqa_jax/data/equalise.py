@@ -9,7 +9,9 @@ import numpy as np
 KINDS = ('histogram', 'minmax', 'none')
 
 
-def fit(scores: np.ndarray, higher_is_better: bool, kind: str = 'histogram', knots: int = 256) -> dict:
+def fit(
+    scores: np.ndarray, higher_is_better: bool, kind: str = 'histogram', knots: int = 256
+) -> dict:
     """Fits the mapping on training scores.
 
     Args:

@@ -27,7 +27,9 @@ def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> d
     """
     shares = np.asarray(shares, np.float64)
     if shares.shape != (4,) or (shares < 0).any() or shares.sum() <= 0:
-        raise ValueError('config.split_shares needs four non-negative numbers: train val test pool.')
+        raise ValueError(
+            'config.split_shares needs four non-negative numbers: train val test pool.'
+        )
     exact = shares / shares.sum() * len(ref_ids)
     counts = np.floor(exact).astype(int)
     order = np.argsort(counts - exact, kind='stable')

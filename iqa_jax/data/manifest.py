@@ -47,9 +47,7 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
             result[name] = np.full(n, _DEFAULTS[name], dtype)
     unknown = set(result['split'].tolist()) - {'train', 'val', 'test', 'pool'}
     if unknown:
-        raise ValueError(
-            f'{where} has split {sorted(unknown)[0]!r}; use train, val, test or pool.'
-        )
+        raise ValueError(f'{where} has split {sorted(unknown)[0]!r}; use train, val, test or pool.')
     return result
 
 

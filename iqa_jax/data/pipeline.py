@@ -83,26 +83,28 @@ class Pipeline:
                 chosen.append(self._offsets[i] + order[inside])
         return np.concatenate(chosen)
 
-    def batch(self, step: int) -> dict[str, np.ndarray]:
-        """The batch of a step.
+    def batch(self, step: int, rows: slice = slice(None)) -> dict[str, np.ndarray]:
+        """The batch of a step, or those `rows` of it that one of several processes loads.
 
         Raises:
           ValueError: an image is smaller than the crop.
           images.io.ImageError: an image cannot be read.
         """
         index = self.indices(step)
+        # Drawn for the whole batch, so that every number of processes sees the same crops.
+        draws = np.random.default_rng([self._seed, 1 << 20, step]).random((2, len(index), 3))
+        index, draws = index[rows], draws[:, rows]
         images = self._store.load(index)
-        rng = np.random.default_rng([self._seed, 1 << 20, step])
-        batch = {'image': self._crops(images, index, rng)}
+        batch = {'image': self._crops(images, index, draws[0])}
         if self._different:
-            batch['image_twin'] = self._crops(images, index, rng)
+            batch['image_twin'] = self._crops(images, index, draws[1])
         batch['target'] = self._targets[index]
         batch['target_std'] = self._stds[index]
         batch['database'] = self._database[index]
         batch['index'] = index.astype(np.int32)
         return batch
 
-    def _crops(self, images: list[np.ndarray], index: np.ndarray, rng) -> np.ndarray:
+    def _crops(self, images: list[np.ndarray], index: np.ndarray, draws: np.ndarray) -> np.ndarray:
         h, w = self._crop
         out = np.empty((len(images), h, w, 3), np.uint8)
         for i, image in enumerate(images):
@@ -113,19 +115,21 @@ class Pipeline:
                     f'{name} is {columns}x{rows} pixels, smaller than config.crop={w}x{h}; '
                     'lower config.crop.'
                 )
-            top, left = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
+            top, left = int(draws[i, 0] * (rows - h + 1)), int(draws[i, 1] * (columns - w + 1))
             crop = image[top : top + h, left : left + w]
-            out[i] = crop[:, ::-1] if rng.integers(2) else crop
+            out[i] = crop[:, ::-1] if draws[i, 2] < 0.5 else crop
         return out
 
-    def batches(self, first: int, last: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(
+        self, first: int, last: int, rows: slice = slice(None)
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Batches first..last-1, prepared two steps ahead in a thread."""
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self.batch, s) for s in range(first, min(first + 2, last))]
+            ahead = [pool.submit(self.batch, s, rows) for s in range(first, min(first + 2, last))]
             for step in range(first, last):
                 batch = ahead.pop(0).result()
                 if step + 2 < last:
-                    ahead.append(pool.submit(self.batch, step + 2))
+                    ahead.append(pool.submit(self.batch, step + 2, rows))
                 yield batch
 
 

@@ -23,7 +23,9 @@ def photo_files(folder: str | Path) -> list[Path]:
         return sorted(Path(str(bundled)).glob('*.png'))
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f'config.photos={folder} is not a folder; give one that holds photographs.')
+        raise ValueError(
+            f'config.photos={folder} is not a folder; give one that holds photographs.'
+        )
     files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(

@@ -41,7 +41,9 @@ def read(path: str | Path) -> tuple[Table, dict]:
     raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
 
 
-def write(path: str | Path, columns: Table, meta: dict | None = None, fingerprint: str = '') -> None:
+def write(
+    path: str | Path, columns: Table, meta: dict | None = None, fingerprint: str = ''
+) -> None:
     """Commits a table atomically; the suffix (.parquet or .csv) chooses the format."""
     path = Path(path)
     lengths = {name: len(column) for name, column in columns.items()}

@@ -73,7 +73,7 @@ def mdsi(reference: jax.Array, distorted: jax.Array, *, weighted_sum: bool = Tru
         powers = [(GRADIENT_WEIGHT * gradient + (1 - GRADIENT_WEIGHT) * chroma, 1 / 4)]
     else:
         powers = [(gradient, 0.2 / 4), (chroma, 0.1 / 4)]
-    parts = jnp.stack(_root(powers))
+    parts = filters.materialize(jnp.stack(_root(powers)))
     deviations = parts - maps.mean(parts)[..., None, None]
     moduli = maps.power((deviations * deviations).sum(0), 0.5)
     return maps.power(maps.mean(moduli), 0.25)

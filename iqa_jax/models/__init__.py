@@ -6,7 +6,6 @@ A new backbone is one new file and one row of BACKBONES.
 from collections.abc import Sequence
 from functools import partial
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from iqa_jax.models import efficientnet_lite, heads, resnet
@@ -37,7 +36,7 @@ def build(
     backbone: str,
     *,
     head: str = 'mlsp',
-    outputs: int = 1,
+    outputs: int,
     hidden: Sequence[int] = (),
     dropout: float | Sequence[float] = 0.0,
     uncertainty: bool = False,
@@ -53,8 +52,9 @@ def build(
     well) or 'multitask' (gap with a separate sub-head per output). hidden, dropout: widths and
     rates of the hidden layers, one rate for all or one each. normalise: 'none', 'l2', 'layer' or
     'batch' on the pooled vector; None means batch for mlsp, none otherwise. momentum: of the
-    running statistics. frozen_statistics: the backbone keeps its pretrained ones. axis_name: devices that share batch statistics. dtype: of the backbone's
-    arithmetic; parameters, statistics and outputs stay float32. ValueError on an unknown name.
+    running statistics. frozen_statistics: the backbone keeps its running statistics while
+    training. axis_name: devices that share batch statistics. dtype: of the backbone's arithmetic;
+    parameters, statistics and outputs stay float32. ValueError on an unknown name.
     """
     if backbone not in BACKBONES:
         raise ValueError(f'config.model.backbone is {backbone!r}; there are {sorted(BACKBONES)}')

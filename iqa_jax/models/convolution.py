@@ -109,8 +109,10 @@ def _shift(x: jax.Array, i: int, j: int, rows: int, columns: int, stride: int = 
 def _input_slope(
     slope: jax.Array, kernel: jax.Array, stride: int, shape: tuple[int, ...]
 ) -> jax.Array:
-    """Slope of the input: input pixels of one phase (u mod stride) meet the same taps, so each phase
-    is itself a sum of shifted slices; the phases are then interleaved."""
+    """Slope of the input: the pixels of one phase (position mod stride) meet the same taps.
+
+    So each phase is again a sum of shifted slices, and the phases are interleaved.
+    """
     h, w = kernel.shape[:2]
     rows, columns = slope.shape[1:3]
     top = _same_padding(shape[1], h, stride)[0]
@@ -142,12 +144,12 @@ def _kernel_slope(x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int
     h, w = kernel.shape[:2]
     rows, columns = slope.shape[1:3]
     x = _pad_same(x, h, w, stride)
-    products = [
-        _shift(x, i, j, rows, columns, stride) * slope for i in range(h) for j in range(w)
-    ]
+    products = [_shift(x, i, j, rows, columns, stride) * slope for i in range(h) for j in range(w)]
     zeros = [jnp.zeros((), x.dtype)] * len(products)
     # Whole small maps, single lines of large ones: what the accumulators read stays in cache.
     axes = (1, 2) if columns <= 32 else (2,)
-    sums = lax.reduce(products, zeros, lambda a, b: [p + q for p, q in zip(a, b)], axes)
+    sums = lax.reduce(
+        products, zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes
+    )
     sums = [part.reshape(-1, part.shape[-1]).sum(0) for part in sums]
     return jnp.stack(sums).reshape(h, w, 1, -1).astype(kernel.dtype)

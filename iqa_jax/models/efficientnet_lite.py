@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: inverted residual blocks with plain batch norm and ReLU6, no squeeze-excite."""
+"""EfficientNet-Lite: inverted residual blocks, plain batch norm, ReLU6, no squeeze-excite."""
 
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ class ConvBN(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Backbone [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,features], every block's maps)."""
+    """Backbone: [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,features], all maps)."""
 
     stem: int = 32
     stages: tuple[Stage, ...] = LITE0_STAGES

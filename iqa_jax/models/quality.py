@@ -29,10 +29,8 @@ class QualityModel(nn.Module):
         if self.uncertainty:
             self.spread = nn.Dense(self.regressor.outputs)
 
-    def extract(
-        self, images: jax.Array, train: bool
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pictures [N,H,W,3] float32 in [0,1], sides >= 32 -> (pooled vector [N,F] float32, maps)."""
+    def extract(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Pictures [N,H,W,3] float32 in [0,1], sides >= 32 -> (pooled [N,F] float32, maps)."""
         if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MINIMUM_SIDE:
             raise ValueError(
                 f'a model reads pictures [N,H,W,3] with sides of at least {MINIMUM_SIDE}, '
@@ -44,19 +42,15 @@ class QualityModel(nn.Module):
         pooled = [heads.mean_and_std(out[name]) for name in self.taps]
         return jnp.concatenate([*pooled, heads.global_average(last)], axis=-1), out
 
-    def regress(
-        self, features: jax.Array, train: bool
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {'std': [N,outputs] > 0} or {})."""
+    def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {} or {'std': [N,outputs]})."""
         x = self.normalise(features, train)
         prediction = self.regressor(x, train)
         if not self.uncertainty:
             return prediction, {}
         return prediction, {'std': nn.softplus(self.spread(x)) + 1e-4}
 
-    def __call__(
-        self, images: jax.Array, train: bool
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pictures -> (prediction [N,outputs], every block's maps, 'features', perhaps 'std')."""
         features, out = self.extract(images, train)
         prediction, spread = self.regress(features, train)

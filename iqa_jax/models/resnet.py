@@ -57,9 +57,7 @@ class ResNet(nn.Module):
         """Normalise with ImageNet's mean and standard deviation, then run all blocks."""
 
         def conv(features, kernel_size, stride, padding, name):
-            return layers.Conv(
-                features, kernel_size, stride, padding, dtype=self.dtype, name=name
-            )
+            return layers.Conv(features, kernel_size, stride, padding, dtype=self.dtype, name=name)
 
         def norm(name, activation=None):
             return layers.BatchNorm(1e-5, self.momentum, self.axis_name, activation, name=name)

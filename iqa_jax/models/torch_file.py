@@ -2,6 +2,7 @@
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -32,18 +33,25 @@ class _Tensor(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @classmethod
+    def rebuild(cls, storage, offset, shape, strides, *_) -> '_Tensor':
+        """What torch._utils._rebuild_tensor_v2 becomes here: a description, no memory yet."""
+        if not isinstance(storage, _Storage):
+            raise ValueError('a tensor in the weight file has no storage')
+        return cls(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise ValueError('a tensor in the weight file has no storage')
-    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    @classmethod
+    def parameter(cls, data, *_) -> '_Tensor':
+        """What torch._utils._rebuild_parameter becomes here: the tensor inside."""
+        return data
 
 
+# Storage types stand for themselves as plain strings: nothing a file could call or change.
 ALLOWED = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
-    **{('torch', name): dtype for name, dtype in DTYPES.items()},
+    ('torch._utils', '_rebuild_tensor_v2'): _Tensor.rebuild,
+    ('torch._utils', '_rebuild_parameter'): _Tensor.parameter,
+    **{('torch', name): name for name in DTYPES},
 }
 
 
@@ -62,10 +70,10 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage':
             raise ValueError(f'the weight file refers to an unknown object {pid!r}')
-        _, dtype, key, _, size = pid[:5]
-        if not isinstance(dtype, np.dtype) or not isinstance(size, int) or size < 0:
+        _, kind, key, _, size = pid[:5]
+        if kind not in DTYPES or not isinstance(size, int) or size < 0:
             raise ValueError(f'the weight file describes a storage wrongly: {pid!r}')
-        return _Storage(str(key), dtype, size)
+        return _Storage(str(key), DTYPES[kind], size)
 
 
 def _load(file: BinaryIO) -> Any:
@@ -84,49 +92,48 @@ def _view(tensor: _Tensor, data: np.ndarray, name: str) -> np.ndarray:
     if tensor.offset < 0 or any(size < 0 or stride < 0 for size, stride in pairs):
         raise ValueError(f'tensor {name!r} has a negative size, stride or offset')
     last = tensor.offset + sum((size - 1) * stride for size, stride in pairs)
-    if 0 not in tensor.shape and last >= data.size:
+    if math.prod(tensor.shape) > data.size or (0 not in tensor.shape and last >= data.size):
         raise ValueError(f'tensor {name!r} reaches past the end of its storage')
     strides = [stride * data.itemsize for stride in tensor.strides]
     view = np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides)
     return np.array(view, order='C')
 
 
-def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
+def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, memoryview]]:
     """Magic number, protocol, system information, object, storage keys, then raw storages."""
     if _load(file) != LEGACY_MAGIC or _load(file) != LEGACY_PROTOCOL:
         raise ValueError('the weight file is neither a zip nor a legacy torch file')
-    if not _load(file).get('little_endian'):
+    system = _load(file)
+    if not isinstance(system, dict) or system.get('little_endian') is not True:
         raise ValueError('the weight file is big-endian, which this reader does not know')
     state, keys = _load(file), _load(file)
-    storages = {storage.key: storage for storage in map(lambda t: t.storage, _tensors(state))}
-    raw = {}
+    storages = {tensor.storage.key: tensor.storage for tensor in _tensors(state)}
+    if not isinstance(keys, list) or not all(str(key) in storages for key in keys):
+        raise ValueError('the weight file lists storages that no tensor uses')
+    raw, rest = {}, memoryview(file.read())  # whole: a false size cannot ask for more
     for key in keys:
-        size = int.from_bytes(file.read(8), 'little')
-        if key not in storages or size != storages[key].size:
-            raise ValueError(f'storage {key!r} of the weight file is unknown or has another size')
-        raw[key] = file.read(size * storages[key].dtype.itemsize)
+        size = int.from_bytes(rest[:8], 'little') * storages[str(key)].dtype.itemsize
+        raw[str(key)], rest = rest[8 : 8 + size], rest[8 + size :]
     return state, raw
 
 
-def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
+def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, memoryview]]:
     """A zip with <name>/data.pkl and one uncompressed member <name>/data/<key> per storage."""
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
         if len(pickles) != 1:
             raise ValueError('the weight file is a zip without one data.pkl: not a torch file')
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError('the weight file has compressed members, which torch never writes')
         root = pickles[0].removesuffix('data.pkl')
         order = f'{root}byteorder'
         if order in archive.namelist() and archive.read(order).strip() != b'little':
             raise ValueError('the weight file is big-endian, which this reader does not know')
         state = _load(io.BytesIO(archive.read(pickles[0])))
-        raw = {}
-        for tensor in _tensors(state):
-            storage, member = tensor.storage, f'{root}data/{tensor.storage.key}'
-            size = storage.size * storage.dtype.itemsize
-            if member not in archive.namelist() or archive.getinfo(member).file_size != size:
-                raise ValueError(f'storage {storage.key!r} of the weight file has another size')
-            raw[storage.key] = archive.read(member)
-    return state, raw
+        keys = {tensor.storage.key for tensor in _tensors(state)}
+        members = {f'{root}data/{key}': key for key in keys}
+        present = set(archive.namelist()) & set(members)
+        return state, {members[name]: memoryview(archive.read(name)) for name in present}
 
 
 def _tensors(state: Any) -> list[_Tensor]:
@@ -143,12 +150,15 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         file.seek(0)
         try:
             state, raw = reader(file)
-        except ValueError as error:
+            return {name: _array(name, tensor, raw) for name, tensor in state.items()}
+        except (ValueError, RuntimeError, zipfile.BadZipFile) as error:
             raise ValueError(f'{path}: {error}') from error
-    arrays = {}
-    for name, tensor in state.items():
-        storage = tensor.storage
-        if len(raw[storage.key]) != storage.size * storage.dtype.itemsize:
-            raise ValueError(f'{path}: storage {storage.key!r} is cut short')
-        arrays[name] = _view(tensor, np.frombuffer(raw[storage.key], storage.dtype), name)
-    return arrays
+
+
+def _array(name: str, tensor: _Tensor, raw: dict[str, memoryview]) -> np.ndarray:
+    """One tensor as a compact array, with the bounds of its view checked first."""
+    storage = tensor.storage
+    data = raw.get(storage.key, memoryview(b''))
+    if len(data) != storage.size * storage.dtype.itemsize:
+        raise ValueError(f'the storage of tensor {name!r} is missing or has another size')
+    return _view(tensor, np.frombuffer(data, storage.dtype), name)

@@ -135,9 +135,10 @@ def train_step(fn: Callable) -> Callable:
     """Maps `fn(state, batch, key) -> (state, metrics)` over all devices of all processes.
 
     Returns:
-      A function of (state, batch, key): state as `place` returns it, donated and so invalid
-      afterwards; batch a tree of host arrays [b, ...], the rows of this process; key one raw
-      PRNG key, the same everywhere. It raises a ValueError if b does not divide among the devices.
+      A function of (state, batch, key): state as `place` returns it, donated, so that it and the
+      device arrays it was placed from are invalid afterwards; batch a tree of host arrays [b, ...],
+      the rows of this process; key one raw PRNG key, the same everywhere. It raises a ValueError if
+      b does not divide among the devices.
     """
     mapped = jax.pmap(
         fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0

@@ -99,7 +99,7 @@ def _fine_tune(config: dict, model: str, searches: list[Path], folder: Path) -> 
 
 
 def _compare(config: dict, searches: list[Path], workdir: Path) -> tuple[list[str], list[dict]]:
-    """Before and after on the old set, on each rated gMAD set and on the fresh one, in that order."""
+    """Before and after on the old set, on each rated gMAD set and on the fresh one."""
     columns = {
         label: {
             'scores': str(folder / 'score' / 'scores.parquet'),

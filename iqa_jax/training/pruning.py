@@ -51,8 +51,6 @@ def apply_mask(params: dict, mask: dict) -> dict:
 
 def sparsity(params: dict, mask: dict) -> tuple[int, int]:
     """(pruned, prunable) numbers of weights."""
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(mask), strict=True
-    )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(mask), strict=True)
     chosen = [(m.size, int(jnp.sum(~m))) for (path, w), m in pairs if prunable(path, w)]
     return sum(pruned for _, pruned in chosen), sum(size for size, _ in chosen)

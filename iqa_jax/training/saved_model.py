@@ -76,7 +76,9 @@ def build(spec: dict, outputs: int, axis_name: str | None = None):
     return models.build(**spec, outputs=outputs, axis_name=axis_name)
 
 
-def save(folder: Path, state: steps.TrainState, spec: dict, targets: list[str], meta: dict, mark: str):
+def save(
+    folder: Path, state: steps.TrainState, spec: dict, targets: list[str], meta: dict, mark: str
+):
     """Commits model.json and weights.msgpack of a train state and returns their paths."""
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     if state.mask:
@@ -108,7 +110,7 @@ def load(folder: str | Path) -> SavedModel:
 
 
 def warm_start(variables: dict, saved: dict) -> dict:
-    """Takes every saved array whose path and shape fit; the others (new heads) keep their values."""
+    """Takes every saved array whose path and shape fit; others, such as new heads, stay."""
     theirs = flax.traverse_util.flatten_dict(saved, sep='/')
 
     def take(path: str, ours: jax.Array) -> jax.Array:

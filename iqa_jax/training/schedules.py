@@ -42,8 +42,8 @@ def optimizer(config: dict, rate: optax.Schedule) -> optax.GradientTransformatio
     """Adam, with frozen and slowed-down parts.
 
     `weight_decay` is coupled (added to the gradient before Adam, as torch's Adam does) unless
-    `decoupled_weight_decay`. `freeze` lists path prefixes that do not train; `rate_scales` maps path
-    prefixes to factors of the learning rate.
+    `decoupled_weight_decay`. `freeze` lists path prefixes that do not train; `rate_scales` maps
+    path prefixes to factors of the learning rate.
     """
     freeze = tuple(config['freeze'])
     scales = dict(config['rate_scales'])

@@ -93,7 +93,7 @@ def _problems(draw):
     return defender, attackers, refs, out, rules
 
 
-@hypothesis.settings(max_examples=400, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
 @hypothesis.given(_problems(), st.sampled_from([1, 3]))
 def test_search_equals_brute_force_over_all_pairs(problem, candidates):
     defender, attackers, refs, out, rules = problem
@@ -342,8 +342,10 @@ def test_errors_name_the_column_and_the_count():
     two = np.array([[0.0], [1.0]], np.float32)
     with pytest.raises(ValueError, match="image_ids must be unique, but 'x'"):
         search(two[:, 0], two, image_ids=['x', 'x'])
-    with pytest.raises(ValueError, match='same score, so it has no levels'):
-        search(two[:, 0] * 0, two)
+    with pytest.raises(ValueError, match=r"Defender 'ssim': .* same score, so it has no levels"):
+        search(two[:, 0] * 0, two, defender_name='ssim')
+    with pytest.raises(ValueError, match='1 attackers need as many different names'):
+        search(two[:, 0], two, attacker_names=['a', 'b'])
     with pytest.raises(ValueError, match='window must be'):
         search(two[:, 0], two, window='bins')
     with pytest.raises(ValueError, match='top_k must be at least 1'):

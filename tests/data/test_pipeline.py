@@ -1,5 +1,7 @@
 """Image store and batches: verified files, recipes, order as a function of (seed, step)."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_recipes_equal_the_distortion_of_the_pristine_file(columns):
 def test_a_changed_file_is_refused_by_name(columns, photos):
     file = columns['file'][columns['type'] == 0][0]
     other = np.zeros((96, 128, 3), np.uint8)
-    open(file, 'wb').write(io.encode_png(other))
+    Path(file).write_bytes(io.encode_png(other))
     with pytest.raises(io.ImageError, match='SHA-256 differs'):
         store.ImageStore(columns).load([int(np.flatnonzero(columns['type'] == 0)[0])])
 

@@ -106,7 +106,7 @@ def test_replay_of_recorded_draws(golden, golden_folder, number, apply, prepare)
         name = f'{number:02d}_{level:02d}_s1'
         image = jnp.float32(golden('coffee/ref'))
         ours = np.asarray(pipeline(image, level, prepare(recorded[name])))
-        if number == 3:
+        if number in (3, 5):
             assert_same_but_for_rounding(ours, golden(f'coffee/{name}'))
         else:
             np.testing.assert_array_equal(ours, golden(f'coffee/{name}'))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from iqa_jax import fr_metrics
+from iqa_jax.fr_metrics import registry
 
 FAST = ['ssim_fullres', 'gmsd', 'mdsi']
 
@@ -48,6 +49,17 @@ def test_a_batch_scores_each_pair_as_if_alone(pairs):
         for name in FAST:
             assert single[name].shape == (1,)
             np.testing.assert_allclose(single[name][0], batch[name][i], atol=1e-6)
+
+
+def test_the_form_for_accelerators_scores_the_same(pairs, monkeypatch):
+    """On CPU pairs are mapped one by one, elsewhere the whole batch is one computation."""
+    expected = fr_metrics.metrics(FAST)(*pairs)
+    registry._compiled.cache_clear()
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    batched = fr_metrics.metrics(FAST)(*pairs)
+    registry._compiled.cache_clear()
+    for name in FAST:
+        np.testing.assert_allclose(batched[name], expected[name], atol=1e-6)
 
 
 def test_bytes_and_floats_and_mixtures_score_alike(pairs):

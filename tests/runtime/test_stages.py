@@ -35,7 +35,8 @@ def test_done_after_finish_and_one_line_each(tmp_path, capsys):
     )
     assert stages.Stage('score', tmp_path, config).done() == SUMMARY | {'best': 0.5}
     assert capsys.readouterr().err == f'score: up to date ({tmp_path})\n'
-    assert json.loads((tmp_path / 'summary.json').read_text())['headline'] == 'SRCC 0.9'
+    assert json.loads((tmp_path / 'stage.json').read_text())['headline'] == 'SRCC 0.9'
+    assert artifacts.meta(tmp_path / 'stage.json')['meta']['config'] == config
 
 
 def test_what_changes_the_fingerprint(tmp_path, monkeypatch):
@@ -82,7 +83,7 @@ def test_not_done_when_an_output_is_gone(tmp_path, caplog, how):
     elif how == 'no_sidecar':
         artifacts.sidecar_path(output).unlink()
     else:
-        (tmp_path / 'summary.json').unlink()
+        (tmp_path / 'stage.json').unlink()
     with caplog.at_level(logging.WARNING):
         assert stages.Stage('score', tmp_path, {}).done() is None
     assert how == 'summary' or 'score runs again:' in caplog.text

@@ -82,5 +82,7 @@ def test_mse_and_unknown_names():
     target = {'target': jnp.array([[0.0, 1.0], [1.0, 1.0]])}
     value = losses.mse(jnp.array([[0.5, 1.0], [1.0, 0.0]]), {}, target, {})
     np.testing.assert_allclose(value, (0.25 + 1) / 4)
-    with pytest.raises(ValueError, match="config.loss='hinge' is unknown; use one of mse, fidelity"):
+    with pytest.raises(
+        ValueError, match="config.loss='hinge' is unknown; use one of mse, fidelity"
+    ):
         losses.get('hinge')

@@ -1,0 +1,45 @@
+"""Active fine-tuning: search for counterexamples, have them rated, fine-tune, search again.
+
+    python -m iqa_jax.main --config configs/active.py --workdir runs/quickstart/active
+
+Runs the stages score, gmad, study, train and evaluate with the configs of their own files.
+"""
+
+import pathlib
+import sys
+
+from ml_collections import ConfigDict
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from configs import evaluate, gmad, score, study, train_ranking
+
+
+def inner(module, arg: str, *given: str) -> dict:
+    """A stage's config without what the rounds fill in."""
+    config = module.get_config(arg).to_dict()
+    return {k: v for k, v in config.items() if k not in {'task', 'root', 'manifest', *given}}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    return ConfigDict(
+        {
+            'task': 'active',
+            'root': 'runs/quickstart',
+            'manifest': 'data/manifest.parquet',
+            'proxies': 'data/proxies.parquet',
+            'rated': 'rate/rated.parquet',
+            'model': 'finetune/model',
+            'name': 'quality',
+            'rivals': gmad.get_config(arg).rivals,
+            'rounds': 1,
+            'replay_weight': 0.5,  # share of each batch that comes from `rated`
+            'score': inner(score, arg, 'model', 'name'),
+            'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude'),
+            'study': inner(study, arg, 'proxies', 'pairs', 'database') | {'per_split': {}},
+            'train': inner(train_ranking, arg, 'databases', 'init_from'),
+            'evaluate': inner(
+                evaluate, arg, 'name', 'splits', 'proxies', 'columns', 'headline', 'pairs'
+            ),
+        }
+    )

@@ -1,0 +1,34 @@
+"""The pairs of images on which a model and its rivals contradict each other most (gMAD).
+
+    python -m iqa_jax.main --config configs/gmad.py --workdir runs/quickstart/gmad
+
+Needs score tables only, whoever made them. Both roles, one pair per contest and level.
+"""
+
+from ml_collections import ConfigDict
+
+METRICS = ('ssim', 'ms_ssim', 'gmsd', 'mdsi')
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    return ConfigDict(
+        {
+            'task': 'gmad',
+            'root': 'runs/quickstart',
+            'manifest': 'data/manifest.parquet',
+            'splits': ('pool',),
+            'models': {
+                'quality': {'scores': 'active/round_01/score/scores.parquet', 'column': 'quality'},
+            },
+            'rivals': {name: {'scores': 'data/scores.parquet', 'column': name} for name in METRICS},
+            'exclude': {},  # label -> {'manifest': rated images that are not chosen again}
+            'levels': 3 if arg == 'smoke' else 6,
+            'window': 'equal_width',  # | 'quantile'
+            'half_width': 0.09,  # of the defender's range, as the Waterloo toolbox
+            'tolerance': None,  # largest gap of the defender inside a pair, points of 100
+            'top_k': 1,
+            'max_per_ref': None,  # images of one photograph among all pairs
+            'max_pairs': 0,  # 0: all of them
+        }
+    )

@@ -1,0 +1,38 @@
+"""Distorted images, full-reference scores and equalised proxies from a folder of photographs.
+
+    python -m iqa_jax.main --config configs/make_data.py --workdir runs/quickstart/data
+
+`--config.photos=DIR` takes your own photographs (512x384 or larger); '' is the bundled ones.
+`:smoke` is a tiny form.
+"""
+
+from ml_collections import ConfigDict
+
+TYPES = (
+    'gaussian_blur', 'lens_blur', 'motion_blur', 'saturation_hsv', 'saturation_lab', 'jpeg',
+    'white_noise', 'color_noise', 'impulse_noise', 'brighten', 'darken', 'mean_shift', 'pixelate',
+    'high_sharpen', 'contrast_change',
+)  # fmt: skip
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    smoke = arg == 'smoke'
+    return ConfigDict(
+        {
+            'task': 'make_data',
+            'root': '',
+            'photos': '',
+            'database': 'kadis_like',
+            'size': (192, 256) if smoke else (384, 512),  # height, width
+            'types': ('gaussian_blur', 'jpeg', 'white_noise') if smoke else TYPES,
+            'levels': (1, 2, 3, 4, 5),
+            'types_per_photo': 0,  # 0: every type on every photograph; KADIS-700k has 1
+            'split_shares': (11, 2, 4, 4),  # train, val, test, pool, by photograph
+            'metrics': ('ssim', 'ms_ssim', 'gmsd', 'mdsi'),
+            'equalisation': 'histogram',  # | 'minmax' | 'none'
+            'knots': 256,
+            'store_images': True,  # False: recipes only, made again whenever they are read
+            'seed': 0,
+        }
+    )

@@ -1,0 +1,25 @@
+"""A saved model over the images of a manifest.
+
+    python -m iqa_jax.main --config configs/score.py --workdir runs/quickstart/score
+
+A manifest may be a CSV of your own: image_id, file.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    return ConfigDict(
+        {
+            'task': 'score',
+            'root': 'runs/quickstart',
+            'manifest': 'data/manifest.parquet',
+            'splits': ('test', 'pool'),
+            'model': 'model',
+            'name': 'quality',  # of the column
+            'twin': False,  # True adds the disagreement with the pruned twin
+            'batch_size': 8,
+            'shard_size': 16 if arg == 'smoke' else 64,
+        }
+    )

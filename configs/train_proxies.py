@@ -1,0 +1,69 @@
+"""DeepFL-IQA's weak supervision: one output per equalised full-reference metric.
+
+    python -m iqa_jax.main --config configs/train_proxies.py --workdir runs/quickstart/pretrain
+
+EfficientNet-Lite0 from ImageNet weights, mean and standard deviation of every block's depthwise
+output as features, trained end to end on crops. Needs the `pretrained` extra; `:smoke` does not.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    smoke = arg == 'smoke'
+    return ConfigDict(
+        {
+            'task': 'train',
+            'root': 'runs/quickstart',
+            # --- data ---
+            'databases': {
+                'proxies': {
+                    'manifest': 'data/manifest.parquet',
+                    'scores': 'data/proxies.parquet',
+                    'weight': 1.0,
+                },
+            },
+            'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi'),
+            'crop': (64, 64) if smoke else (128, 128),
+            'batch_size': 8 if smoke else 16,
+            'cache_mb': 1024,
+            # --- model ---
+            'model': {
+                'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'head': 'mlsp',
+                'normalise': 'layer',
+                'hidden': (8,) if smoke else (256,),
+                'dropout': 0.25,
+                'frozen_statistics': not smoke,  # small batches keep ImageNet's statistics
+            },
+            'init_from': '' if smoke else 'imagenet',  # | folder of a saved model
+            # --- objective ---
+            'loss': 'mse',
+            'loss_options': {},
+            'ohem': None,
+            # --- optimiser ---
+            'total_steps': 8 if smoke else 240,
+            'total_epochs': None,
+            'total_examples': None,
+            'warmup_steps': 2 if smoke else 20,
+            'schedule': 'cosine',
+            'learning_rate': 1e-3,
+            'decay_at': (),
+            'decay_factor': 1.0,
+            'weight_decay': 1e-4,
+            'decoupled_weight_decay': True,
+            'clip_norm': 1.0,
+            'freeze': (),
+            # The pooled vector has thousands of entries: at the full rate one step would move the
+            # prediction by several units.
+            'rate_scales': {'regressor': 0.03},
+            # --- housekeeping ---
+            'eval_steps': 4 if smoke else 80,
+            'eval_images': 8 if smoke else 48,
+            'eval_batch_size': 8,
+            'checkpoint_steps': 4 if smoke else 40,
+            'log_steps': 2 if smoke else 10,
+            'seed': 0,
+        }
+    )

@@ -1,0 +1,69 @@
+"""Pairwise ranking of opinion scores by the fidelity loss, beside a magnitude-pruned twin (OHEM).
+
+    python -m iqa_jax.main --config configs/train_ranking.py --workdir runs/quickstart/finetune
+
+Continues from the proxy-trained model. All pairs within a database of each batch count.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    smoke = arg == 'smoke'
+    return ConfigDict(
+        {
+            'task': 'train',
+            'root': 'runs/quickstart',
+            # --- data ---
+            'databases': {
+                'rated': {'manifest': 'rate/rated.parquet', 'scores': '', 'weight': 1.0},
+            },
+            'targets': ('mos',),
+            'crop': (64, 64) if smoke else (128, 128),
+            'batch_size': 8 if smoke else 16,
+            'cache_mb': 1024,
+            # --- model ---
+            'model': {
+                'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'head': 'mlsp',
+                'normalise': 'layer',
+                'hidden': (8,) if smoke else (256,),
+                'dropout': 0.25,
+                'frozen_statistics': not smoke,
+            },
+            'init_from': 'pretrain/model',
+            # --- objective ---
+            'loss': 'fidelity',
+            'loss_options': {'labels': 'soft'},  # | 'binary', as the released OHEM code
+            'ohem': {
+                'ratio': 0.7,
+                'refresh': 'epoch',  # | 'fixed' | 'step'
+                'twin_weight': 1.0,
+                'consistency_weight': 1.0,
+                'batch_stats': 'shared',  # | 'separate'
+                'crops': 'same',  # | 'different'
+            },
+            # --- optimiser ---
+            'total_steps': 8 if smoke else 80,
+            'total_epochs': None,
+            'total_examples': None,
+            'warmup_steps': 2 if smoke else 8,
+            'schedule': 'cosine',
+            'learning_rate': 5e-4,
+            'decay_at': (),
+            'decay_factor': 1.0,
+            'weight_decay': 1e-4,
+            'decoupled_weight_decay': True,
+            'clip_norm': 1.0,
+            'freeze': (),
+            'rate_scales': {'regressor': 0.03},
+            # --- housekeeping ---
+            'eval_steps': 4 if smoke else 40,
+            'eval_images': 8 if smoke else 48,
+            'eval_batch_size': 8,
+            'checkpoint_steps': 4 if smoke else 40,
+            'log_steps': 2 if smoke else 10,
+            'seed': 0,
+        }
+    )

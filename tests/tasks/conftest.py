@@ -1,0 +1,54 @@
+"""One undisturbed smoke run of the whole loop, shared by the tests of this folder."""
+
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='session')
+def main():
+    """Runs `python -m iqa_jax.main` with arguments and returns the finished process."""
+
+    def run(*args: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, '-m', 'iqa_jax.main', *args],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def smoke(main, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a finished smoke quickstart."""
+    workdir = tmp_path_factory.mktemp('smoke')
+    done = main('--config', 'configs/quickstart.py:smoke', '--workdir', str(workdir))
+    assert done.returncode == 0, done.stderr
+    (workdir.parent / 'smoke.stdout').write_text(done.stdout)
+    (workdir.parent / 'smoke.stderr').write_text(done.stderr)
+    return workdir
+
+
+@pytest.fixture
+def tree_digest():
+    """Digest of every file below a folder by relative name."""
+
+    def digest(folder: pathlib.Path) -> dict[str, str]:
+        return {
+            str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+            for f in sorted(folder.rglob('*'))
+            if f.is_file()
+        }
+
+    return digest

@@ -1,0 +1,112 @@
+"""The whole loop through `main`: what it leaves, that it repeats nothing, that kills lose nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+import iqa_jax
+from iqa_jax.data import manifest, tables
+from iqa_jax.images import io
+
+CONFIG = ('--config', 'configs/quickstart.py:smoke', '--workdir')
+FINAL_SCORES = 'active/round_02/score/scores.parquet'
+
+
+def test_the_run_ends_with_the_report_and_one_line_per_stage(smoke):
+    stdout = (smoke.parent / 'smoke.stdout').read_text().strip().splitlines()
+    assert stdout[-1] == str(smoke / 'report.html')
+    lines = (smoke.parent / 'smoke.stderr').read_text().splitlines()
+    for stage in ('make_data', 'train', 'score', 'study', 'gmad', 'evaluate', 'active', 'report'):
+        assert any(line.startswith(f'{stage}: ') and ' -> ' in line for line in lines), stage
+
+
+def test_summary_has_seconds_counts_and_the_headline(smoke):
+    summary = json.loads((smoke / 'summary.json').read_text())
+    value, low, high = summary['unseen_photos_srcc']
+    assert -1 <= low <= value <= high <= 1
+    assert summary['quarantined'] == 0
+    for stage in summary['stages'].values():
+        assert stage['seconds'] >= 0 and stage['headline'] and stage['artifact']
+    assert summary['stages']['data']['images'] == 21 * (1 + 3 * 5)
+
+
+def test_no_photograph_is_on_two_sides(smoke):
+    columns = manifest.read(smoke / 'data/manifest.parquet')
+    for ref_id in set(columns['ref_id'].tolist()):
+        assert len(set(columns['split'][columns['ref_id'] == ref_id].tolist())) == 1
+    scored = tables.read(smoke / 'score_unseen/scores.parquet')[0]['image_id']
+    split = dict(zip(columns['image_id'], columns['split'], strict=True))
+    assert {split[i] for i in scored.tolist()} == {'test', 'pool'}
+    rated = manifest.read(smoke / 'rate/rated.parquet')
+    assert all(split[i] == s for i, s in zip(rated['image_id'], rated['split'], strict=True))
+
+
+def test_everything_from_the_panel_is_labelled_simulated(smoke):
+    votes, meta = tables.read(smoke / 'rate/votes.parquet')
+    assert votes['simulated'].all() and meta['simulated'] is True
+    results = json.loads((smoke / 'evaluate_rated/results.json').read_text())
+    assert results['simulated'] is True
+    unseen = json.loads((smoke / 'evaluate_unseen/results.json').read_text())
+    assert unseen['simulated'] is False
+    assert 'SIMULATED' in (smoke / 'report.html').read_text()
+
+
+def test_gmad_images_come_from_the_pool_and_are_not_rated_twice(smoke):
+    columns = manifest.read(smoke / 'data/manifest.parquet')
+    split = dict(zip(columns['image_id'], columns['split'], strict=True))
+    rounds = []
+    for number in (1, 2):
+        pairs = tables.read(smoke / f'active/round_{number:02d}/gmad/pairs.parquet')[0]
+        images = {*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}
+        assert {split[i] for i in images} == {'pool'}
+        assert {*pairs['role'].tolist()} <= {'defender', 'attacker'}
+        rounds.append(images)
+    assert not rounds[0] & rounds[1]
+
+
+def test_the_twin_leaves_hard_examples_in_order(smoke):
+    table = tables.read(smoke / 'finetune/hard_examples.parquet')[0]
+    assert len(table['image_id']) > 0 and (table['count'] > 0).all()
+    assert (np.diff(table['disagreement']) <= 0).all() and (table['disagreement'] >= 0).all()
+
+
+def test_the_exported_model_scores_as_the_score_stage_did(smoke):
+    model = iqa_jax.load_model(smoke / 'model')
+    columns = manifest.read(smoke / 'data/manifest.parquet')
+    scores = tables.read(smoke / FINAL_SCORES)[0]
+    row = int(np.flatnonzero(columns['image_id'] == scores['image_id'][5])[0])
+    image = io.decode(columns['file'][row])
+    np.testing.assert_allclose(model.score(image), scores['quality'][5:6], rtol=1e-4, atol=1e-5)
+    as_float = model.score(image.astype(np.float32) / 255)
+    np.testing.assert_allclose(as_float, model.score(image), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r'must be \[H, W, 3\]'):
+        model.score(image[..., 0])
+    with pytest.raises(ValueError, match='uint8, or float in'):
+        model.score(image.astype(np.float32))
+
+
+def test_the_same_command_again_changes_no_byte(smoke, main, tree_digest):
+    before = tree_digest(smoke)
+    done = main(*CONFIG, str(smoke))
+    assert done.returncode == 0, done.stderr
+    assert 'make_data: up to date' in done.stderr and 'report: up to date' in done.stderr
+    assert tree_digest(smoke) == before
+
+
+def test_kills_during_data_training_and_scoring_lose_nothing(smoke, main, tmp_path):
+    workdir = tmp_path / 'killed'
+    for point, said in (
+        ('make_data.shard:9', ''),
+        ('train.checkpoint:1', ''),
+        ('score.shard:3', 'train continues at step 4 of 8.'),
+    ):
+        killed = main(*CONFIG, str(workdir), IQA_JAX_CRASH_AT=point)
+        assert killed.returncode == -9, killed.stderr
+        assert said in killed.stderr
+    done = main(*CONFIG, str(workdir))
+    assert done.returncode == 0, done.stderr
+    for table in ('data/scores.parquet', 'score_unseen/scores.parquet', FINAL_SCORES):
+        assert (workdir / table).read_bytes() == (smoke / table).read_bytes(), table
+    steps = [json.loads(x)['step'] for x in (workdir / 'pretrain/metrics.jsonl').open()]
+    assert steps == [json.loads(x)['step'] for x in (smoke / 'pretrain/metrics.jsonl').open()]
