@@ -13,7 +13,7 @@ from iqa_jax.training import pruning
 
 @pytest.fixture(scope='module')
 def params():
-    model = models.build('tiny', head='mlsp', hidden=(8,))
+    model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,))
     return model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)['params']
 
 
@@ -45,7 +45,7 @@ def test_the_twin_is_zero_where_masked_and_shares_the_rest(params):
 
 
 def test_resnet18_prunes_seventy_percent_of_its_convolutions():
-    model = models.build('resnet18', head='gap')
+    model = models.build('resnet18', head='gap', outputs=1)
     shapes = jax.eval_shape(
         lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)
     )['params']

@@ -22,7 +22,7 @@ from iqa_jax import models
 from iqa_jax.runtime import parallel
 from iqa_jax.training import losses, steps
 ohem = {ohem}
-model = models.build('tiny', head='mlsp', hidden=(8,), axis_name=parallel.AXIS)
+model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,), axis_name=parallel.AXIS)
 tx = optax.sgd(0.01)
 variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
 state = parallel.place(steps.create_state(variables, tx, ohem, 16))
@@ -66,7 +66,7 @@ def test_four_devices_equal_one_with_pairs_and_the_twin(tmp_path, batch_stats):
 
 
 def setup(ohem, tx=None):
-    model = models.build('tiny', head='mlsp', hidden=(8,))
+    model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,))
     tx = tx or optax.sgd(0.1)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     state = steps.create_state(variables, tx, ohem, 16)
@@ -101,7 +101,7 @@ def test_masked_weights_get_no_gradient_from_the_twin():
     # Only the twin's loss counts here, so weights outside the mask cannot move.
     tx = optax.sgd(0.1)
     ohem = OHEM | {'consistency_weight': 0.0}
-    model = models.build('tiny', head='mlsp', hidden=(8,))
+    model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,))
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     state = steps.create_state(variables, tx, ohem, 16)
 
