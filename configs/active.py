@@ -37,7 +37,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'score': inner(score, arg, 'model', 'name'),
             'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude'),
             'study': inner(study, arg, 'proxies', 'pairs', 'database') | {'per_split': {}},
-            'train': inner(train_ranking, arg, 'databases', 'init_from'),
+            'train': inner(train_ranking, arg, 'databases', 'init_from')
+            | {'init_output_scale': 1.0},
             'evaluate': inner(
                 evaluate, arg, 'name', 'splits', 'proxies', 'columns', 'headline', 'pairs'
             ),

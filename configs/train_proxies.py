@@ -38,6 +38,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': not smoke,  # small batches keep ImageNet's statistics
             },
             'init_from': '' if smoke else 'imagenet',  # | folder of a saved model
+            'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',
             'loss_options': {},

@@ -33,6 +33,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': not smoke,
             },
             'init_from': 'pretrain/model',
+            # Proxies lie in 0..1, the scores of a Thurstone model with unit spread some units apart.
+            'init_output_scale': 8.0,
             # --- objective ---
             'loss': 'fidelity',
             'loss_options': {'labels': 'soft'},  # | 'binary', as the released OHEM code

@@ -1,7 +1,7 @@
 """Image quality assessment in JAX: distort, score, learn, find counterexamples, ask, learn again.
 
-`metric`, `metrics`, `distort`, `distortions` and `load_model` are the public face; each is imported
-on first use, so that `import iqa_jax` stays quick.
+`metric`, `metrics`, `distort` and `load_model` are the public face; each is imported on first use,
+so that `import iqa_jax` stays quick.
 """
 
 import importlib

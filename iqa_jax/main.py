@@ -93,6 +93,8 @@ def _unknown_override(argv: list[str]) -> str:
     """The sentence about the first --config.KEY that the config file does not have, or ''."""
     given = [arg.partition('=') for arg in argv if arg.startswith('--config')]
     file = next((value for flag, _, value in given if flag == '--config'), '')
+    if '--config' in argv[:-1]:
+        file = argv[argv.index('--config') + 1]
     path, _, argument = file.partition(':')
     if not path:
         return ''

@@ -55,6 +55,7 @@ def test_command_lines(config_file, tmp_path):
             2,
             r'config\.modle is .* did you mean model\?',
         ),
+        (module, ['--config', str(config_file), work, '--config.modle=x'], 2, 'mean model'),
         (module, [config, work, '--config.nested.dept=1'], 2, r'nested\.dept is .* mean depth\?'),
         (module, [config, work, '--config.task=exprt'], 2, 'is not a task; known are .*export'),
         (module, [f'{config}:tiny', work], 2, r"^Error: config argument 'tiny' is"),

@@ -149,9 +149,9 @@ def train_step(fn: Callable) -> Callable:
         if not _is_placed(state):
             state = place(state)
         state, metrics = mapped(state, batch, place(key))
-        # On the CPU two steps in flight in several processes wait for each other for ever (seen
-        # with gloo and two devices each, jax 0.10.2).
-        if process_count() > 1 and jax.default_backend() == 'cpu':
+        # On the CPU every step in flight holds its own temporary memory, and two in flight in
+        # several processes wait for each other for ever (seen with gloo, jax 0.10.2).
+        if jax.default_backend() == 'cpu':
             jax.block_until_ready(metrics)
         return state, metrics
 

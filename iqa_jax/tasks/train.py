@@ -23,11 +23,11 @@ from iqa_jax.tasks import opening
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
-    'databases', 'targets', 'loss', 'loss_options', 'model', 'init_from', 'crop', 'batch_size',
-    'total_steps', 'total_epochs', 'total_examples', 'warmup_steps', 'schedule', 'learning_rate',
-    'decay_at', 'decay_factor', 'weight_decay', 'decoupled_weight_decay', 'clip_norm', 'freeze',
-    'rate_scales', 'ohem', 'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps',
-    'log_steps', 'cache_mb', 'seed',
+    'databases', 'targets', 'loss', 'loss_options', 'model', 'init_from', 'init_output_scale',
+    'crop', 'batch_size', 'total_steps', 'total_epochs', 'total_examples', 'warmup_steps',
+    'schedule', 'learning_rate', 'decay_at', 'decay_factor', 'weight_decay',
+    'decoupled_weight_decay', 'clip_norm', 'freeze', 'rate_scales', 'ohem', 'eval_steps',
+    'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'seed',
 }  # fmt: skip
 OHEM_KEYS = {'ratio', 'refresh', 'twin_weight', 'consistency_weight', 'batch_stats', 'crops'}
 HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
@@ -37,6 +37,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     ohem = _check_ohem(config['ohem'])
+    parallel.check_batch_size(config['batch_size'])
     inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
     if config['init_from'] not in ('', 'imagenet'):
         inputs.append(str(Path(config['init_from']) / 'weights.msgpack'))
@@ -115,11 +116,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     # --- what later stages read -------------------------------------------------------------------
     state = parallel.fetch(state)
     meta = {'config': given, 'versions': artifacts.versions(), 'step': int(state.step)}
-    outputs = saved_model.save(
-        workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
-    )
-    if ohem is not None:
-        outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
+    outputs = []
+    if parallel.is_main():
+        outputs = saved_model.save(
+            workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
+        )
+        if ohem is not None:
+            outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
     summary = {
         'images': len(pipeline),
         'steps': total,
@@ -204,7 +207,9 @@ def initial_variables(model, config: dict) -> dict:
                 f'config.init_from={source} holds {saved.spec["backbone"]}, '
                 f'config.model.backbone is {config["model"]["backbone"]}; make them equal.'
             )
-        return saved_model.warm_start(variables, saved.variables)
+        return saved_model.warm_start(
+            variables, saved.variables, config['init_output_scale']
+        )
     return variables
 
 

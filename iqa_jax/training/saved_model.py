@@ -7,6 +7,7 @@ from pathlib import Path
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax import models
@@ -109,13 +110,22 @@ def load(folder: str | Path) -> SavedModel:
     return SavedModel(record['spec'], tuple(record['targets']), variables, record['meta'])
 
 
-def warm_start(variables: dict, saved: dict) -> dict:
-    """Takes every saved array whose path and shape fit; others, such as new heads, stay."""
+def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
+    """Takes every saved array whose path and shape fit; others, such as new layers, stay.
+
+    The output layer of a model with one output starts as the mean of the saved outputs, times
+    `output_scale`: all are higher-is-better, so the mean keeps what they agree on.
+    """
     theirs = flax.traverse_util.flatten_dict(saved, sep='/')
 
     def take(path: str, ours: jax.Array) -> jax.Array:
-        fits = path in theirs and np.shape(theirs[path]) == np.shape(ours)
-        return jax.numpy.asarray(theirs[path]) if fits else ours
+        value = theirs.get(path)
+        if value is None:
+            return ours
+        is_output = path.startswith('params/regressor/output/')
+        if is_output and ours.shape[-1] == 1 and value.shape[:-1] == ours.shape[:-1]:
+            return jnp.asarray(output_scale * value.mean(axis=-1, keepdims=True))
+        return jnp.asarray(value) if value.shape == ours.shape else ours
 
     flat = flax.traverse_util.flatten_dict(variables, sep='/')
     taken = {path: take(path, ours) for path, ours in flat.items()}

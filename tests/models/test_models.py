@@ -1,0 +1,87 @@
+"""The model table: shapes, intermediates, frozen statistics, heads, sentences for wrong names."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from iqa_jax import models
+
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 48, 64, 3)), jnp.float32)
+
+
+def init(model):
+    return model.init(jax.random.key(0), IMAGES[:1], train=False)
+
+
+@pytest.mark.parametrize('backbone', ['tiny', 'resnet18'])
+@pytest.mark.parametrize('head', ['gap', 'mlsp', 'multitask'])
+def test_shapes_and_intermediates(backbone, head):
+    model = models.build(backbone, head=head, outputs=3, hidden=(8,), dropout=0.5)
+    shapes = jax.eval_shape(lambda: model.apply(init(model), IMAGES, train=False))
+    prediction, out = shapes
+    assert prediction.shape == (2, 3) and prediction.dtype == jnp.float32
+    taps = model.backbone.taps()
+    assert set(taps) <= set(out)
+    last = 32 if backbone == 'tiny' else 512
+    width = last + 2 * sum(out[t].shape[-1] for t in taps) if head == 'mlsp' else last
+    assert out['features'].shape == (2, width)
+
+
+def test_frozen_statistics_stay_and_others_move():
+    for frozen in (True, False):
+        model = models.build('tiny', outputs=1, normalise='layer', frozen_statistics=frozen)
+        variables = init(model)
+        _, updated = model.apply(variables, IMAGES, train=True, mutable=['batch_stats'])
+        same = jax.tree.map(
+            lambda a, b: bool(jnp.all(a == b)), variables['batch_stats'], updated['batch_stats']
+        )
+        assert all(jax.tree.leaves(same)) == frozen
+
+
+def test_subheads_of_the_multitask_head_are_independent():
+    model = models.build('tiny', head='multitask', outputs=2, hidden=(4,))
+    variables = init(model)
+
+    def second(params):
+        full = {'params': params, 'batch_stats': variables['batch_stats']}
+        return model.apply(full, IMAGES, train=False)[0][:, 1].sum()
+
+    slope = jax.grad(second)(variables['params'])['regressor']
+    assert np.any(slope['kernel_0'][1]) and not np.any(slope['kernel_0'][0])
+
+
+def test_the_uncertainty_head_is_positive():
+    model = models.build('tiny', outputs=1, uncertainty=True)
+    _, out = model.apply(init(model), IMAGES, train=False)
+    assert out['std'].shape == (2, 1) and (out['std'] > 0).all()
+
+
+def test_black_and_flat_pictures_have_finite_slopes():
+    model = models.build('tiny', outputs=1, head='mlsp', normalise='layer')
+    variables = init(model)
+    for value in (0.0, 0.5, 1.0):
+        images = jnp.full((1, 32, 32, 3), value)
+        slope = jax.grad(lambda x: model.apply(variables, x, train=False)[0].sum())(images)
+        assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ({'backbone': 'vgg'}, "config.model.backbone is 'vgg'"),
+        ({'head': 'top'}, "config.model.head is 'top'"),
+        ({'hidden': (4, 4), 'dropout': (0.1,)}, '1 rates for 2 hidden layers'),
+    ],
+)
+def test_wrong_names_are_sentences(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        models.build(**({'backbone': 'tiny', 'outputs': 1} | options))
+
+
+def test_wrong_pictures_and_normalisation_are_sentences():
+    model = models.build('tiny', outputs=1)
+    with pytest.raises(ValueError, match='sides of at least 32'):
+        model.init(jax.random.key(0), jnp.zeros((1, 31, 64, 3)), train=False)
+    with pytest.raises(ValueError, match="config.model.normalise is 'sum'"):
+        init(models.build('tiny', outputs=1, normalise='sum'))
