@@ -23,7 +23,7 @@ INSTALL_REQUIRES = [
     'pillow>=11.0',  # decoding and encoding of pictures, JPEG and JPEG2000 distortions
     'pyarrow>=18.0',  # manifests and score tables in Parquet
     'scipy>=1.14',  # rank statistics, logistic fits
-    'tensorflow-datasets>=4.9.9',  # builders of rated databases, used without TensorFlow
+    'tensorflow-datasets>=4.9.9',  # format of rated databases; pinned here before the first builder
     'tqdm>=4.66',  # progress bars with rate and time left
 ]
 

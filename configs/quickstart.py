@@ -3,7 +3,7 @@
     python -m iqa_jax.main --config configs/quickstart.py --workdir runs/quickstart
 
 `--config configs/quickstart.py:smoke` is a tiny form for tests.
-`--config.stages.data.photos=DIR` takes a folder of your own photographs (512x384 or larger).
+`--config.photos=DIR` takes a folder of your own photographs (512x384 or larger).
 Opinions come from a SIMULATED panel, and every figure that rests on them says so.
 """
 
@@ -72,12 +72,15 @@ def get_config(arg: str = '') -> ConfigDict:
         'export': stage(export, 'model'),
         'report': stage(report, '.'),
     }
-    return ConfigDict(
+    config = ConfigDict(
         {
             'task': 'pipeline',
             'root': '',
+            'photos': '',  # a folder; '' is the bundled ones
             'order': tuple(stages),
             'stages': stages,
             'headlines': {'unseen_photos_srcc': ('evaluate_unseen', 'srcc')},
         }
     )
+    config.stages.data.photos = config.get_ref('photos')
+    return config

@@ -26,8 +26,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'task': 'report',
             'root': 'runs/quickstart',
             'title': 'iqa_jax quickstart',
-            'subtitle': 'Distort, score, pretrain, fine-tune with a pruned twin, find counterexamples, '
-            'rate, fine-tune again.',
+            'subtitle': 'Distort, score, pretrain, fine-tune with a pruned twin, '
+            'find counterexamples, rate, fine-tune again.',
             'stages': {
                 name: {'folder': folder, 'does': does, 'repeats': repeats}
                 for name, (folder, does, repeats) in STAGES.items()

@@ -33,7 +33,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': not smoke,
             },
             'init_from': 'pretrain/model',
-            # Proxies lie in 0..1, the scores of a Thurstone model with unit spread some units apart.
+            # Proxies lie in 0..1; Thurstone scores of unit spread differ by some units.
             'init_output_scale': 8.0,
             # --- objective ---
             'loss': 'fidelity',

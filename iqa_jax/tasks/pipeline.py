@@ -17,6 +17,7 @@ def run(config: Any, workdir: str | Path) -> dict:
     """Runs `config.stages[name]` for every name of `config.order`, then writes summary.json.
 
     Every stage's `root` is the workdir, so its paths name the folders of earlier stages.
+    `config.photos`, where there, only feeds references inside `config.stages`.
     `config.headlines` maps a key of summary.json to (stage, key of that stage's summary).
 
     Returns:
@@ -24,6 +25,7 @@ def run(config: Any, workdir: str | Path) -> dict:
       and the headline figures.
     """
     config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    config.pop('photos', '')
     opening.check_keys(config, KEYS, 'config')
     unknown = sorted(set(config['order']) - set(config['stages']))
     if unknown:

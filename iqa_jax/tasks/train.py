@@ -67,7 +67,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     )}  # fmt: skip
     model, tx, train_step = _program(json.dumps([program, total], sort_keys=True))
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
-    state = steps.create_state(initial_variables(model, config), tx, ohem, images)
+    variables, origin = initial_variables(model, config)
+    state = steps.create_state(variables, tx, ohem, images)
     key = jax.random.key_data(jax.random.key(config['seed']))
     # Named by what is trained: checkpoints of another config are never continued.
     saved = checkpoints.Checkpoints(workdir / 'checkpoints' / stage.fingerprint[:16])
@@ -116,6 +117,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     # --- what later stages read -------------------------------------------------------------------
     state = parallel.fetch(state)
     meta = {'config': given, 'versions': artifacts.versions(), 'step': int(state.step)}
+    meta['origin'] = origin
     outputs = []
     if parallel.is_main():
         outputs = saved_model.save(
@@ -191,26 +193,29 @@ def _program(key: str):
     return model, tx, parallel.train_step(step)
 
 
-def initial_variables(model, config: dict) -> dict:
-    """Random weights, then `init_from`: '' | 'imagenet' | a folder of a saved model."""
+def initial_variables(model, config: dict) -> tuple[dict, str]:
+    """Random weights, then `init_from`: '' | 'imagenet' | a folder of a saved model.
+
+    Returns:
+      (variables, where they come from in the end: '' or 'imagenet').
+    """
     crop = np.zeros((1, *config['crop'], 3), np.float32)
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(config['seed']), crop)
     source = config['init_from']
     if source == 'imagenet':
         pretrained = models.load_pretrained(config['model']['backbone'])
-        return models.merge(variables, pretrained)[0]
-    if source:
-        saved = saved_model.load(source)
-        if saved.spec['backbone'] != config['model']['backbone']:
-            raise ValueError(
-                f'config.init_from={source} holds {saved.spec["backbone"]}, '
-                f'config.model.backbone is {config["model"]["backbone"]}; make them equal.'
-            )
-        return saved_model.warm_start(
-            variables, saved.variables, config['init_output_scale']
+        return models.merge(variables, pretrained)[0], source
+    if not source:
+        return variables, source
+    saved = saved_model.load(source)
+    if saved.spec['backbone'] != config['model']['backbone']:
+        raise ValueError(
+            f'config.init_from={source} holds {saved.spec["backbone"]}, '
+            f'config.model.backbone is {config["model"]["backbone"]}; make them equal.'
         )
-    return variables
+    scale = config['init_output_scale']
+    return saved_model.warm_start(variables, saved.variables, scale), saved.meta['origin']
 
 
 def refresh_mask(state: steps.TrainState, ratio: float) -> steps.TrainState:

@@ -55,7 +55,7 @@ def test_unusable_photos_are_quarantined_with_reasons_and_the_rest_is_made(mixed
 
 
 def test_exit_codes_and_sentences_of_the_command_line(main, mixed_folder, tmp_path):
-    folder, work = f'--config.stages.data.photos={mixed_folder}', ('--workdir', str(tmp_path / 'w'))
+    folder, work = f'--config.photos={mixed_folder}', ('--workdir', str(tmp_path / 'w'))
     small = '--config.stages.data.size=(96, 128)'
     metric = '--config.stages.data.metrics=("gmsd",)'
     shares = '--config.stages.data.split_shares=(2, 1, 1, 1)'
@@ -64,12 +64,12 @@ def test_exit_codes_and_sentences_of_the_command_line(main, mixed_folder, tmp_pa
     assert done.returncode == 3, done.stderr
     assert '5 quarantined' in done.stderr
     (tmp_path / 'empty').mkdir()
-    empty = f'--config.stages.data.photos={tmp_path / "empty"}'
+    empty = f'--config.photos={tmp_path / "empty"}'
     done = main(*SMOKE, *work, empty)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('Error: config.photos=')
     assert 'holds no picture' in done.stderr and 'Traceback' not in done.stderr
-    done = main(*SMOKE, *work, '--config.stages.data.phtos=x')
+    done = main(*SMOKE, *work, '--config.phtos=x')
     assert done.returncode == 2
     assert 'did you mean photos?' in done.stderr and 'Traceback' not in done.stderr
 

@@ -1,4 +1,4 @@
-"""The whole loop through `main`: what it leaves, that it repeats nothing, that kills lose nothing."""
+"""The whole loop through `main`: what it leaves, that it repeats nothing and survives kills."""
 
 import json
 

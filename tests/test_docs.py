@@ -1,0 +1,56 @@
+"""The commands of docs/ run as written, in the order of the loop, on the smoke configs."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TASKS = (ROOT / 'iqa_jax/tasks').glob('*.py')
+STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
+ORDER = (
+    'make_data', 'train_proxies', 'study', 'train_ranking', 'active', 'gmad', 'export', 'score',
+    'evaluate', 'quickstart', 'report',
+)  # fmt: skip
+
+
+def commands() -> dict[str, list[str]]:
+    """Arguments of every `python -m iqa_jax.main` of docs/, by the config they name."""
+    found = {}
+    for page in sorted((ROOT / 'docs').glob('*.md')):
+        for block in re.findall(r'```bash\n(.*?)```', page.read_text(), re.DOTALL):
+            words = shlex.split(block)
+            assert words[:3] == ['python', '-m', 'iqa_jax.main'], (page, words)
+            found[pathlib.Path(words[words.index('--config') + 1]).stem] = words[3:]
+    return found
+
+
+def test_every_stage_has_a_page_and_every_config_a_command():
+    pages = {p.stem for p in (ROOT / 'docs').glob('*.md')}
+    assert set(STAGES) <= pages
+    configs = {p.stem for p in (ROOT / 'configs').glob('*.py')}
+    assert configs == {*commands()} == {*ORDER}
+
+
+def test_commands_in_config_files_are_those_of_the_pages():
+    for name, arguments in commands().items():
+        text = (ROOT / f'configs/{name}.py').read_text()
+        assert 'python -m iqa_jax.main ' + ' '.join(arguments) in text, name
+
+
+def test_the_commands_run_one_after_the_other(tmp_path):
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    found, said = commands(), {}
+    for name in ORDER:
+        arguments = [f'{a}:smoke' if a.startswith('configs/') else a for a in found[name]]
+        done = subprocess.run(
+            [sys.executable, '-m', 'iqa_jax.main', *arguments],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (name, done.stderr)
+        said[name] = done.stderr
+    # The pipeline finds every stage as its own command left it.
+    for folder in ('data', 'pretrain', 'rate', 'finetune', 'active/round_01/train', 'model'):
+        assert f'up to date (runs/quickstart/{folder})' in said['quickstart'], folder
+    assert 'report: up to date' in said['report']
