@@ -118,7 +118,7 @@ def make_train_step(
         )
         grads, loss = parallel.mean(grads), parallel.mean(loss)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        metrics = {'loss': loss, 'gradient_norm': optax.global_norm(grads)}
+        metrics = {'loss': loss, 'gradient_norm': optax.tree.norm(grads)}
         hard_sum, hard_count = state.hard_sum, state.hard_count
         if ohem is not None:
             index, gap = parallel.gather((batch['index'], aux['disagreement']))

@@ -55,7 +55,6 @@ def run_on(devices: int, ohem: dict, path) -> dict:
     return dict(np.load(path))
 
 
-@pytest.mark.skip(reason='does not return within minutes on 4 virtual devices; cause unknown')
 @pytest.mark.parametrize('batch_stats', ['shared', 'separate'])
 def test_four_devices_equal_one_with_pairs_and_the_twin(tmp_path, batch_stats):
     ohem = OHEM | {'batch_stats': batch_stats}
