@@ -28,6 +28,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'title': 'iqa_jax quickstart',
             'subtitle': 'Distort, score, pretrain, fine-tune with a pruned twin, '
             'find counterexamples, rate, fine-tune again.',
+            'command': 'python -m iqa_jax.main --config configs/quickstart.py '
+            '--workdir runs/quickstart',
             'stages': {
                 name: {'folder': folder, 'does': does, 'repeats': repeats}
                 for name, (folder, does, repeats) in STAGES.items()
@@ -39,6 +41,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'finetune': {'folder': 'finetune'},
                 'active round': {'folder': 'active/round_01/train'},
             },
+            'training_order': ('pretrain', 'finetune', 'active round'),
             'evaluations': {
                 'unseen': {'folder': 'evaluate_unseen'},
                 'rated': {'folder': 'evaluate_rated'},
@@ -48,7 +51,6 @@ def get_config(arg: str = '') -> ConfigDict:
             'observers': {'folder': 'rate'},
             'hard': {'folder': 'finetune'},
             'gallery_ref': '',  # a photograph; '' is the first of the test split
-            'gmad_pairs': 12,
             'hard_images': 12,
         }
     )

@@ -25,8 +25,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 },
             },
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi'),
-            'crop': (64, 64) if smoke else (128, 128),
-            'batch_size': 8 if smoke else 16,
+            'crop': (64, 64) if smoke else (192, 192),
+            'batch_size': 8 if smoke else 12,
             'cache_mb': 1024,
             # --- model ---
             'model': {

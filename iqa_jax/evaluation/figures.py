@@ -27,7 +27,7 @@ SERIES = (
 MARKERS = (('o', '●'), ('s', '■'), ('^', '▲'), ('D', '◆'), ('v', '▼'))
 # Above this many points a picture inside the SVG is smaller than one element per point.
 RASTER_POINTS = 1500
-LABEL_CHARACTERS = 30
+LABEL_CHARACTERS = 40
 
 STYLE = {
     'axes.axisbelow': True,
@@ -171,7 +171,7 @@ def scatter(
     types: Sequence[str],
     styles: Mapping[str, tuple[str, int]],
     curve: tuple[np.ndarray, np.ndarray] | None = None,
-    x_label: str = 'prediction',
+    y_label: str = 'MOS',
 ) -> bytes:
     """Returns MOS [N] against prediction [N], one colour and marker per distortion type.
 
@@ -202,8 +202,9 @@ def scatter(
     if curve is not None:
         order = np.argsort(curve[0], kind='stable')
         axes.plot(np.asarray(curve[0])[order], np.asarray(curve[1])[order], color=INK, lw=1.8)
-    axes.set_xlabel(clean_label(x_label))
-    axes.set_ylabel('MOS')
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    axes.set_xlabel('prediction')
+    axes.set_ylabel(clean_label(y_label))
     axes.margins(0.04)
     return to_svg(figure)
 

@@ -23,6 +23,7 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
                    'simulated'}]
     families       {type: family}, colours of the scatter plots (optional)
     scatters       [{'model', 'set', 'prediction': [N], 'mos': [N], 'type': [N] of str,
+                   'target': str, what 'mos' holds (MOS unless given),
                    'curve': (x [M], y [M]) fitted logistic or None, 'simulated'}]
     per_distortion {'types': [T], 'models': [M], 'srcc': [T, M], 'n': [T], 'set': str,
                    'simulated'}

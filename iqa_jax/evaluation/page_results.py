@@ -92,11 +92,12 @@ def scatters(parts: Sequence[dict], families: Mapping[str, str], simulated: bool
             types,
             styles,
             part.get('curve'),
-            f'{part["model"]} prediction',
+            part.get('target', 'MOS'),
         )
         alt = (
-            f'MOS against the prediction of {part["model"]} for {len(types)} images of '
-            f'{part["set"]}, coloured by distortion type, with the fitted logistic.'
+            f'{part.get("target", "MOS")} against the prediction of {part["model"]} for '
+            f'{len(types)} images of {part["set"]}, coloured by distortion type, with the fitted '
+            'logistic.'
         )
         columns = {'type': types, 'prediction': part['prediction'], 'mos': part['mos']}
         plots.append(plot_view(svg, f'scatter-{i + 1}', alt, columns))
@@ -140,7 +141,7 @@ def active(rows: Sequence[dict], simulated: bool) -> dict | None:
         return None
     before = [interval(row['before']) for row in rows]
     after = [interval(row['after']) for row in rows]
-    labels = [row['label'] for row in rows]
+    labels = [f'{row["label"]}: {row["measure"]}' for row in rows]
     columns: dict = {k: [row.get(k, '') for row in rows] for k in ('label', 'set', 'measure', 'n')}
     interval_columns(interval_columns(columns, 'before', before), 'after', after)
     listing = '; '.join(

@@ -11,8 +11,8 @@ from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening, report_data
 
 KEYS = {
-    'title', 'subtitle', 'stages', 'order', 'data', 'trainings', 'evaluations', 'headline',
-    'active', 'observers', 'hard', 'gallery_ref', 'gmad_pairs', 'hard_images',
+    'title', 'subtitle', 'command', 'stages', 'order', 'data', 'trainings', 'training_order',
+    'evaluations', 'headline', 'active', 'observers', 'hard', 'gallery_ref', 'hard_images',
 }  # fmt: skip
 
 
@@ -67,25 +67,31 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
         'gallery': report_data.gallery(columns, store, config['gallery_ref']),
         'proxies': report_data.proxies(data, columns),
         'training': [
-            {'name': name, 'curves': report_data.curves(Path(entry['folder']) / 'metrics.jsonl')}
-            for name, entry in config['trainings'].items()
+            {'name': name, 'curves': report_data.curves(folder / 'metrics.jsonl')}
+            for name in config['training_order']
+            for folder in [Path(config['trainings'][name]['folder'])]
         ],
         'results': [{k: r[k] for k in ('name', 'rows', 'simulated')} for r in results.values()],
         'families': {d.name: report_data.family(d) for d in distortions.DISTORTIONS.values()},
         'scatters': [report_data.scatter(f, results[name]) for name, f in evaluations.items()],
         'per_distortion': report_data.per_distortion(headline, results[config['headline']]),
-        'gmad': report_data.gmad(active / 'round_01', columns, store, config['gmad_pairs']),
+        'gmad': report_data.gmad(active / 'round_01', columns, store),
         'hard_examples': report_data.hard(
             Path(config['hard']['folder']), columns, store, config['hard_images']
         ),
         'active': [
-            entry | {'label': f'{entry["set"]}: {entry["measure"]}'}
+            entry | {'label': _set_label(entry['set'])}
             for entry in report_data.read_json(active / 'active.json')['comparisons']
         ],
         'observers': report_data.observers(Path(config['observers']['folder'])),
         'quarantine': report_data.quarantine(data / 'quarantine.csv'),
-        'provenance': report_data.provenance(folders),
+        'provenance': report_data.provenance(folders, config['command']),
     }
+
+
+def _set_label(name: str) -> str:
+    labels = {'old': 'test set rated before', 'fresh': 'fresh gMAD, not trained on'}
+    return labels.get(name, f'gMAD of {name.replace("_", " ")}, trained on')
 
 
 def _tiles(config: dict, summaries: dict, results: dict) -> list[dict]:

@@ -77,6 +77,7 @@ def scatter(folder: Path, results: dict) -> dict:
         'set': results['name'],
         'prediction': found[row['model']],
         'mos': found['target'],
+        'target': results['target'],
         'type': _type_names(found['type']),
         'curve': tuple(np.array(axis) for axis in row['curve']),
         'simulated': results['simulated'],
@@ -96,8 +97,8 @@ def per_distortion(folder: Path, results: dict) -> dict:
     }
 
 
-def gmad(folder: Path, columns: tables.Table, store: ImageStore, limit: int) -> list[dict]:
-    """The first pairs of the first round with both scores and the opinions under every image."""
+def gmad(folder: Path, columns: tables.Table, store: ImageStore) -> list[dict]:
+    """The pairs of a round with both scores and the opinions under every image."""
     pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
     rated = manifest.read(folder / 'study' / 'rated.parquet')
     row_of = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
@@ -126,7 +127,7 @@ def gmad(folder: Path, columns: tables.Table, store: ImageStore, limit: int) -> 
             'best': picture(i, 'best'),
             'worst': picture(i, 'worst'),
         }
-        for i in range(min(limit, len(pairs['defender'])))
+        for i in range(len(pairs['defender']))
     ]
 
 
@@ -161,7 +162,7 @@ def observers(folder: Path) -> dict:
     ]
     return {
         'summary': {
-            'observers': f'{summary["raters"]}' + (' (simulated)' if meta['simulated'] else ''),
+            'observers': f'{summary["raters"]}' + (' (SIMULATED)' if meta['simulated'] else ''),
             'votes': f'{summary["votes"]:,}',
             'excluded': f'{summary["excluded"]}',
             'images': f'{summary["images"]}',
@@ -179,7 +180,7 @@ def quarantine(path: Path) -> list[dict]:
     ]
 
 
-def provenance(folders: dict[str, Path]) -> dict:
+def provenance(folders: dict[str, Path], command: str) -> dict:
     records = {
         name: artifacts.meta(folder / 'stage.json')['meta'] for name, folder in folders.items()
     }
@@ -189,7 +190,7 @@ def provenance(folders: dict[str, Path]) -> dict:
         for output in records[name]['outputs']
     }
     return {
-        'command': 'python -m iqa_jax.main --config FILE.py --workdir DIR',
+        'command': command,
         'config': {name: record['config'] for name, record in records.items()},
         'versions': artifacts.versions(),
         'digests': digests,

@@ -48,7 +48,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     kept = np.isfinite(rated['mos'])
     lost = rated['image_id'][~kept].tolist()
     rated = tables.select(rated, kept)
-    agreement = _agreement(votes, dict(zip(images['image_id'], images['mos'], strict=True)))
+    agreement = _agreement(votes)
     raters['srcc'] = np.array([agreement[r] for r in raters['rater_id'].tolist()])
     outputs = [workdir / name for name in ('votes.parquet', 'rated.parquet', 'raters.csv')]
     meta = {'simulated': True, 'panel': config['panel'], 'database': config['database']}
@@ -102,15 +102,16 @@ def _simulate(rows: tables.Table, config: dict) -> tables.Table:
     return panel.simulate_votes(rows['image_id'], quality, **settings)
 
 
-def _agreement(votes: tables.Table, mos: dict[str, float]) -> dict[str, float]:
-    """SRCC of each observer's votes with the mean opinion of all."""
+def _agreement(votes: tables.Table) -> dict[str, float]:
+    """SRCC of each observer's votes with the mean vote of the others on the same images."""
+    _, image = np.unique(votes['image_id'].astype(str), return_inverse=True)
+    vote = votes['vote'].astype(np.float64)
+    total, count = np.bincount(image, vote)[image], np.bincount(image)[image]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        others = (total - vote) / (count - 1)
     found = {}
     for rater in sorted(set(votes['rater_id'].tolist())):
-        mine = votes['rater_id'] == rater
-        means = np.array([mos[image_id] for image_id in votes['image_id'][mine].tolist()])
-        known = np.isfinite(means)
-        enough = known.sum() >= 3
-        found[rater] = (
-            statistics.srcc(votes['vote'][mine][known], means[known]) if enough else np.nan
-        )
+        mine = (votes['rater_id'] == rater) & np.isfinite(others)
+        enough = mine.sum() >= 3
+        found[rater] = statistics.srcc(vote[mine], others[mine]) if enough else np.nan
     return found
