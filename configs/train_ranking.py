@@ -39,10 +39,10 @@ def get_config(arg: str = '') -> ConfigDict:
             'loss': 'fidelity',
             'loss_options': {'labels': 'soft'},  # | 'binary', as the released OHEM code
             'ohem': {
-                'ratio': 0.7,
+                'ratio': 0.3,
                 'refresh': 'epoch',  # | 'fixed' | 'step'
                 'twin_weight': 1.0,
-                'consistency_weight': 1.0,
+                'consistency_weight': 0.1,
                 'batch_stats': 'shared',  # | 'separate'
                 'crops': 'same',  # | 'different'
             },
@@ -52,7 +52,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'total_examples': None,
             'warmup_steps': 2 if smoke else 8,
             'schedule': 'cosine',
-            'learning_rate': 5e-4,
+            'learning_rate': 3e-4,
             'decay_at': (),
             'decay_factor': 1.0,
             'weight_decay': 1e-4,

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = (ROOT / 'iqa_jax/tasks').glob('*.py')
 STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
 ORDER = (
@@ -54,3 +54,18 @@ def test_the_commands_run_one_after_the_other(tmp_path):
     for folder in ('data', 'pretrain', 'rate', 'finetune', 'active/round_01/train', 'model'):
         assert f'up to date (runs/quickstart/{folder})' in said['quickstart'], folder
     assert 'report: up to date' in said['report']
+
+
+def test_commands_in_the_readme_are_those_of_the_pages():
+    table = re.findall(r'`(--config configs/.*?)`', (ROOT / 'README.md').read_text())
+    assert {*table} == {' '.join(arguments) for arguments in commands().values()}
+
+
+def test_the_python_of_the_readme_runs(smoke, tmp_path, monkeypatch, capsys):
+    code = re.search(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)[1]
+    assert len(code.splitlines()) <= 10
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs/quickstart').symlink_to(smoke)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, 'README.md', 'exec'), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
