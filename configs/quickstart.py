@@ -79,7 +79,10 @@ def get_config(arg: str = '') -> ConfigDict:
             'photos': '',  # a folder; '' is the bundled ones
             'order': tuple(stages),
             'stages': stages,
-            'headlines': {'unseen_photos_srcc': ('evaluate_unseen', 'srcc')},
+            'headlines': {
+                'unseen_photos_srcc': ('evaluate_unseen', 'srcc'),
+                'unseen_photos_srcc_interval': ('evaluate_unseen', 'srcc_interval'),
+            },
         }
     )
     config.stages.data.photos = config.get_ref('photos')

@@ -68,7 +68,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         'seconds': time.monotonic() - start,
         'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
         + (' (SIMULATED observers)' if results['simulated'] else ''),
-        'srcc': first['srcc'],
+        'srcc': value,
+        'srcc_interval': [low, high],
         'artifact': 'results.json',
     }
     return stage.finish(summary, outputs)

@@ -18,7 +18,8 @@ def run(config: Any, workdir: str | Path) -> dict:
 
     Every stage's `root` is the workdir, so its paths name the folders of earlier stages.
     `config.photos`, where there, only feeds references inside `config.stages`.
-    `config.headlines` maps a key of summary.json to (stage, key of that stage's summary).
+    `config.headlines` maps a key of summary.json to (stage, key of that stage's summary); those of
+    stages that `config.order` leaves out are left out.
 
     Returns:
       What summary.json holds: stages (each with seconds, counts and headline), quarantined, seconds
@@ -44,7 +45,11 @@ def run(config: Any, workdir: str | Path) -> dict:
         'quarantined': sum(s['quarantined'] for s in summaries.values()),
         'versions': artifacts.versions(),
     }
-    summary |= {key: summaries[stage][item] for key, (stage, item) in config['headlines'].items()}
+    summary |= {
+        key: summaries[stage][item]
+        for key, (stage, item) in config['headlines'].items()
+        if stage in summaries
+    }
     text = json.dumps(summary, indent=1, sort_keys=True).encode()
     mark = artifacts.fingerprint(summary)
     if parallel.is_main() and not artifacts.is_current(workdir / 'summary.json', mark):

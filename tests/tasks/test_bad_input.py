@@ -59,8 +59,7 @@ def test_exit_codes_and_sentences_of_the_command_line(main, mixed_folder, tmp_pa
     small = '--config.stages.data.size=(96, 128)'
     metric = '--config.stages.data.metrics=("gmsd",)'
     shares = '--config.stages.data.split_shares=(2, 1, 1, 1)'
-    headlines = '--config.headlines.unseen_photos_srcc=("data", "images")'
-    done = main(*SMOKE, *work, folder, small, metric, shares, STOP_AFTER_DATA, headlines)
+    done = main(*SMOKE, *work, folder, small, metric, shares, STOP_AFTER_DATA)
     assert done.returncode == 3, done.stderr
     assert '5 quarantined' in done.stderr
     (tmp_path / 'empty').mkdir()

@@ -23,7 +23,7 @@ def test_the_run_ends_with_the_report_and_one_line_per_stage(smoke):
 
 def test_summary_has_seconds_counts_and_the_headline(smoke):
     summary = json.loads((smoke / 'summary.json').read_text())
-    value, low, high = summary['unseen_photos_srcc']
+    value, (low, high) = summary['unseen_photos_srcc'], summary['unseen_photos_srcc_interval']
     assert -1 <= low <= value <= high <= 1
     assert summary['quarantined'] == 0
     for stage in summary['stages'].values():
