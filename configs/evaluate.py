@@ -18,7 +18,7 @@ def get_config(arg: str = '') -> ConfigDict:
         for name in METRICS
     }
     columns['quality'] = {
-        'scores': 'active/round_02/score/scores.parquet',
+        'scores': 'active/scores.parquet',
         'column': 'quality',
         'kind': 'blind model',
     }

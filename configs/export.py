@@ -13,6 +13,6 @@ def get_config(arg: str = '') -> ConfigDict:
         {
             'task': 'export',
             'root': 'runs/quickstart',
-            'model': 'active/round_01/train/model',
+            'model': 'active/model',
         }
     )

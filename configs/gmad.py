@@ -29,6 +29,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'tolerance': None,  # largest gap of the defender inside a pair, points of 100
             'top_k': 1,
             'max_per_ref': None,  # images of one photograph among all pairs
+            'each_image_once': True,  # no image in two different pairs
+            'roles': ('defender', 'attacker'),  # of the models; the rivals take the other one
             'max_pairs': 0,  # 0: all of them
         }
     )

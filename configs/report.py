@@ -39,9 +39,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'trainings': {
                 'pretrain': {'folder': 'pretrain'},
                 'finetune': {'folder': 'finetune'},
-                'active round': {'folder': 'active/round_01/train'},
             },
-            'training_order': ('pretrain', 'finetune', 'active round'),
+            'training_order': ('pretrain', 'finetune'),  # the active rounds follow
             'evaluations': {
                 'unseen': {'folder': 'evaluate_unseen'},
                 'rated': {'folder': 'evaluate_rated'},

@@ -19,7 +19,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'model': 'model',
             'name': 'quality',  # of the column
             'twin': False,  # True adds the disagreement with the pruned twin
-            'batch_size': 8,
+            'batch_size': 4,
             'shard_size': 16 if arg == 'smoke' else 64,
         }
     )

@@ -62,7 +62,7 @@ def get_config(arg: str = '') -> ConfigDict:
             # --- housekeeping ---
             'eval_steps': 4 if smoke else 80,
             'eval_images': 8 if smoke else 48,
-            'eval_batch_size': 8,
+            'eval_batch_size': 4,
             'checkpoint_steps': 4 if smoke else 40,
             'log_steps': 2 if smoke else 10,
             'seed': 0,

@@ -37,7 +37,11 @@ def get_config(arg: str = '') -> ConfigDict:
             'init_output_scale': 8.0,
             # --- objective ---
             'loss': 'fidelity',
-            'loss_options': {'labels': 'soft'},  # | 'binary', as the released OHEM code
+            'loss_options': {
+                'labels': 'soft',  # | 'binary', as the released OHEM code
+                'hinge_weight': 1.0,  # of the std head, with config.model.uncertainty
+                'hinge_margin': 0.025,
+            },
             'ohem': {
                 'ratio': 0.3,
                 'refresh': 'epoch',  # | 'fixed' | 'step'
@@ -63,7 +67,7 @@ def get_config(arg: str = '') -> ConfigDict:
             # --- housekeeping ---
             'eval_steps': 4 if smoke else 40,
             'eval_images': 8 if smoke else 48,
-            'eval_batch_size': 8,
+            'eval_batch_size': 4,
             'checkpoint_steps': 4 if smoke else 40,
             'log_steps': 2 if smoke else 10,
             'seed': 0,

@@ -11,6 +11,7 @@ import numpy as np
 from iqa_jax.data import manifest, tables
 
 SPLITS = ('train', 'val', 'test', 'pool')
+FEWEST = (1, 1, 2, 2)  # photographs of each split in use; intervals by photograph need two
 
 
 def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> dict[str, str]:
@@ -23,26 +24,40 @@ def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> d
 
     Raises:
       ValueError: the shares are not four non-negative numbers, or a split with a positive share
-        would stay empty.
+        would get fewer photographs than `FEWEST`.
     """
     shares = np.asarray(shares, np.float64)
     if shares.shape != (4,) or (shares < 0).any() or shares.sum() <= 0:
         raise ValueError(
             'config.split_shares needs four non-negative numbers: train val test pool.'
         )
-    exact = shares / shares.sum() * len(ref_ids)
-    counts = np.floor(exact).astype(int)
-    order = np.argsort(counts - exact, kind='stable')
-    counts[order[: len(ref_ids) - counts.sum()]] += 1
-    empty = [name for name, c, s in zip(SPLITS, counts, shares, strict=True) if s > 0 and c == 0]
-    if empty:
+    counts = _counts(shares, len(ref_ids))
+    short = _short(shares, counts)
+    if short.any():
+        i = int(np.argmax(short))
+        enough = len(ref_ids) + 1
+        while _short(shares, _counts(shares, enough)).any():
+            enough += 1
         raise ValueError(
-            f'{len(ref_ids)} photographs are too few: split {empty[0]} would be empty; '
-            'add photographs or change config.split_shares.'
+            f'{len(ref_ids)} photographs are too few: split {SPLITS[i]} would get {counts[i]} and '
+            f'needs {FEWEST[i]}; these config.split_shares need {enough} photographs.'
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
     names = [name for name, c in zip(SPLITS, counts, strict=True) for _ in range(c)]
     return dict(zip(shuffled, names, strict=True))
+
+
+def _counts(shares: np.ndarray, n: int) -> np.ndarray:
+    """int [4]: n photographs divided in proportion to the shares (largest remainder)."""
+    exact = shares / shares.sum() * n
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind='stable')[: n - counts.sum()]] += 1
+    return counts
+
+
+def _short(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """bool [4]: splits in use that get too few photographs."""
+    return (shares > 0) & (counts < FEWEST)
 
 
 def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:

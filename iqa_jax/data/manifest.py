@@ -12,6 +12,8 @@ COLUMNS = {
     'ref_id': object,  # image_id of the pristine photograph; images without one name themselves
     'file': object,  # relative to the manifest's folder; '' when the row is a recipe only
     'sha256': object,  # of the file's bytes
+    'ref_file': object,  # pristine file of a recipe, relative like `file`; '' when there is a file
+    'ref_sha256': object,  # of that file's bytes
     'type': np.int32,  # KADID's distortion number, 0 is pristine, -1 is unknown
     'level': np.int32,  # 1..5, 0 for pristine
     'seed': np.int64,
@@ -21,8 +23,10 @@ COLUMNS = {
     'mos_std': np.float32,  # standard deviation of the opinions
     'votes': np.int32,
 }
-_DEFAULTS = {'file': '', 'sha256': '', 'type': -1, 'level': 0, 'seed': 0, 'split': 'pool'}
-_DEFAULTS |= {'database': '', 'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
+_DEFAULTS = {'file': '', 'sha256': '', 'ref_file': '', 'ref_sha256': ''}
+_DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'database': ''}
+_DEFAULTS |= {'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
+_PATHS = ('file', 'ref_file')
 
 
 def complete(columns: tables.Table, where: str | Path) -> tables.Table:
@@ -52,22 +56,23 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
 
 
 def read(path: str | Path) -> tables.Table:
-    """Reads a manifest in Parquet or CSV; `file` comes back joined to the manifest's folder."""
+    """Reads a manifest in Parquet or CSV; its paths come back joined to the manifest's folder."""
     path = Path(path)
     columns = complete(tables.read(path)[0], path)
-    columns['file'] = np.array(
-        [os.path.normpath(path.parent / f) if f else '' for f in columns['file'].tolist()], object
-    )
+    for name in _PATHS:
+        files = columns[name].tolist()
+        files = [os.path.normpath(path.parent / f) if f else '' for f in files]
+        columns[name] = np.array(files, object)
     return columns
 
 
 def write(path: str | Path, columns: tables.Table, meta: dict, fingerprint: str = '') -> None:
-    """Commits a manifest; `file` entries are stored relative to the manifest's folder."""
+    """Commits a manifest; its paths are stored relative to the manifest's folder."""
     path = Path(path)
     columns = complete(columns, path)
-    columns['file'] = np.array(
-        [os.path.relpath(f, path.parent) if f else '' for f in columns['file'].tolist()], object
-    )
+    for name in _PATHS:
+        files = [os.path.relpath(f, path.parent) if f else '' for f in columns[name].tolist()]
+        columns[name] = np.array(files, object)
     tables.write(path, columns, meta=meta, fingerprint=fingerprint)
 
 

@@ -1,33 +1,47 @@
 """Columns of score tables by label: who made them, which direction, joined to a list of images."""
 
 import numpy as np
+from absl import logging
 
 from iqa_jax.data import tables
 
 
-def oriented(ids: np.ndarray, column: dict) -> np.ndarray:
-    """One score column for the given images, turned so that higher is better.
+def oriented(
+    ids: np.ndarray, columns: dict[str, dict]
+) -> tuple[np.ndarray, dict[str, np.ndarray], list[dict]]:
+    """Score columns of the images that every table holds with a finite value, higher is better.
 
     Args:
       ids: [N] image ids.
-      column: {'scores': path of a score table, 'column': its name there}.
+      columns: label -> {'scores': path of a score table, 'column': its name there}.
 
     Returns:
-      float32 [N].
+      (kept rows of `ids`, int [K]; label -> float32 [K]; {'file', 'reason'} of every other image).
 
     Raises:
-      ValueError: the table, the column, an image or the column's direction is missing.
+      ValueError: a table, a column or its direction is missing, or no image is left.
     """
-    table, meta = tables.read(column['scores'])
-    values = tables.join(ids, table, [column['column']], column['scores'])[column['column']]
-    described = meta.get('columns', {}).get(column['column'], {})
-    direction = column.get('higher_is_better', described.get('higher_is_better'))
-    if direction is None:
+    found = {label: _column(ids, column) for label, column in columns.items()}
+    finite = {label: np.isfinite(values) for label, values in found.items()}
+    kept = np.flatnonzero(np.all(list(finite.values()), axis=0))
+    if not len(kept):
+        label = min(finite, key=lambda k: finite[k].sum())
+        lacking = ids[~finite[label]]
         raise ValueError(
-            f'{column["scores"]} does not say whether a higher {column["column"]} is better; '
-            'set higher_is_better beside the column in the config.'
+            f'No image has a finite score in every table; {columns[label]["scores"]} '
+            f'has no row for {len(lacking)} of {len(ids)} images, or no finite score of them, '
+            f'{lacking[0]} the first.'
         )
-    return np.asarray(values, np.float32) * np.float32(1 if direction else -1)
+    left_out = []
+    for i in np.setdiff1d(np.arange(len(ids)), kept).tolist():
+        lacking = ', '.join(label for label in finite if not finite[label][i])
+        left_out.append({'file': str(ids[i]), 'reason': f'no finite score of {lacking}'})
+    if left_out:
+        logging.warning(
+            '%d of %d images are left out, %s the first: %s.',
+            len(left_out), len(ids), left_out[0]['file'], left_out[0]['reason'],
+        )  # fmt: skip
+    return kept, {label: values[kept] for label, values in found.items()}, left_out
 
 
 def mean_proxy(ids: np.ndarray, path: str) -> np.ndarray:
@@ -36,3 +50,22 @@ def mean_proxy(ids: np.ndarray, path: str) -> np.ndarray:
     names = list(meta['columns'])
     found = tables.join(ids, table, names, path)
     return np.mean([found[name] for name in names], axis=0).astype(np.float32)
+
+
+def _column(ids: np.ndarray, column: dict) -> np.ndarray:
+    """One column [N], float32, turned so that higher is better; NaN where the table has no row."""
+    path, name = column['scores'], column['column']
+    table, meta = tables.read(path)
+    tables.require(table, ['image_id', name], path)
+    described = meta.get('columns', {}).get(name, {})
+    direction = column.get('higher_is_better', described.get('higher_is_better'))
+    if direction is None:
+        raise ValueError(
+            f'{path} does not say whether a higher {name} is better; '
+            'set higher_is_better beside the column in the config.'
+        )
+    known = set(table['image_id'].tolist())
+    there = np.array([image_id in known for image_id in ids.tolist()], bool)
+    values = np.full(len(ids), np.nan, np.float32)
+    values[there] = tables.join(ids[there], table, [name], path)[name]
+    return values * np.float32(1 if direction else -1)

@@ -70,12 +70,11 @@ def load_photo(path: Path, size: tuple[int, int]) -> np.ndarray:
 def photo_ids(files: list[Path], folder: str | Path) -> list[str]:
     """Unique ids from file names: characters that trouble file systems become '_'."""
     root = Path(folder) if folder else files[0].parent
-    ids: list[str] = []
+    ids: dict[str, None] = {}
     for file in files:
         stem = '__'.join(file.relative_to(root).with_suffix('').parts)
         stem = re.sub(r'[^\w.-]', '_', stem)
-        taken = stem in ids
-        ids.append(f'{stem}_{file.suffix[1:].lower()}' if taken else stem)
-    if len(set(ids)) < len(ids):
+        ids[f'{stem}_{file.suffix[1:].lower()}' if stem in ids else stem] = None
+    if len(ids) < len(files):
         raise ValueError(f'Two photographs of {root} have the same name; rename one of them.')
-    return ids
+    return list(ids)

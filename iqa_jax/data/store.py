@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -18,14 +17,13 @@ class ImageStore:
       columns: manifest rows, `file` resolved (see `manifest.read`).
       cache_bytes: decoded files are kept until they fill this size; the rest is decoded each time.
 
-    Rows with a file are decoded, and their bytes must match `sha256` when the manifest has it. Rows
-    without one are recipes: the pristine photograph of their `ref_id` is distorted anew.
+    Rows with a file are decoded, rows without one are recipes: the pristine photograph `ref_file`
+    is distorted anew. The bytes of either must match the digest when the manifest has it.
     """
 
     def __init__(self, columns: tables.Table, cache_bytes: int = 0):
         self.columns = columns
-        self._row = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
-        self._cache: dict[int, np.ndarray] = {}
+        self._cache: dict[tuple[str, str], np.ndarray] = {}
         self._cache_bytes = cache_bytes
         self._held = 0
         self._lock = threading.Lock()
@@ -38,40 +36,51 @@ class ImageStore:
         """uint8 [H, W, 3] of each row, in order.
 
         Raises:
-          images.io.ImageError: a file is missing, undecodable or not the one of the manifest; the
-            sentence names it.
+          images.io.ImageError: a file is missing, undecodable or not the one of the manifest, or a
+            row names none; the sentence names it.
         """
         rows = [int(row) for row in rows]
-        recipes = [row for row in rows if not self.columns['file'][row]]
-        made = dict(zip(recipes, self._make(recipes), strict=True)) if recipes else {}
-        files = [row for row in rows if row not in made]
-        read = dict(zip(files, self._pool.map(self._read, files), strict=True))
-        return [made[row] if row in made else read[row] for row in rows]
+        sources = [self._source(row) for row in rows]
+        distinct = list(dict.fromkeys(sources))
+        pixels = dict(zip(distinct, self._pool.map(self._read, distinct), strict=True))
+        images = [pixels[source] for source in sources]
+        recipes = [i for i, row in enumerate(rows) if not self.columns['file'][row]]
+        made = self._make([rows[i] for i in recipes], [images[i] for i in recipes])
+        for i, image in zip(recipes, made, strict=True):
+            images[i] = image
+        return images
 
-    def _read(self, row: int) -> np.ndarray:
+    def _source(self, row: int) -> tuple[str, str]:
+        """The file that a row is decoded or made from, and its SHA-256 ('' when unknown)."""
+        for file, digest in (('file', 'sha256'), ('ref_file', 'ref_sha256')):
+            if self.columns[file][row]:
+                return self.columns[file][row], self.columns[digest][row]
+        name = self.columns['image_id'][row]
+        raise io.ImageError(f'{name} has neither file nor ref_file in the manifest; add one.')
+
+    def _read(self, source: tuple[str, str]) -> np.ndarray:
         with self._lock:
-            if row in self._cache:
-                return self._cache[row]
-        file, digest = Path(self.columns['file'][row]), self.columns['sha256'][row]
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise io.ImageError(f'{file} cannot be read: {error.strerror}.') from error
+            if source in self._cache:
+                return self._cache[source]
+        file, digest = source
+        data = io.read_file(file)
         if digest and io.sha256(data) != digest:
-            raise io.ImageError(f'{file} is not the file of the manifest (SHA-256 differs).')
+            raise io.ImageError(
+                f'{file} is not the file of the manifest (SHA-256 differs); '
+                'delete it and run make_data again, or correct the manifest.'
+            )
         try:
             image = io.decode(data)
         except io.ImageError as error:
             raise io.ImageError(f'{file}: {error}') from error
         with self._lock:
-            if row not in self._cache and self._held + image.nbytes <= self._cache_bytes:
-                self._cache[row] = image
+            if source not in self._cache and self._held + image.nbytes <= self._cache_bytes:
+                self._cache[source] = image
                 self._held += image.nbytes
         return image
 
-    def _make(self, rows: list[int]) -> list[np.ndarray]:
+    def _make(self, rows: list[int], references: list[np.ndarray]) -> list[np.ndarray]:
         """Recipes grouped by type, so that one call makes all images of a type and size."""
-        references = self.load([self._row[self.columns['ref_id'][row]] for row in rows])
         groups: dict[tuple, list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault((int(self.columns['type'][row]), references[i].shape), []).append(i)

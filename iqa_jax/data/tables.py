@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from iqa_jax.runtime import artifacts
 
 Table = dict[str, np.ndarray]
+TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'database')
 
 
 def read(path: str | Path) -> tuple[Table, dict]:
@@ -113,6 +114,15 @@ def join(ids: np.ndarray, columns: Table, names: list[str], where: str | Path) -
     return {name: columns[name][rows] for name in names}
 
 
+def quarantine_csv(entries: list[dict]) -> bytes:
+    """CSV of what could not be used, one line for each entry {'file', 'reason'}."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(entries)
+    return text.getvalue().encode()
+
+
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_string(column.type):
         return np.array(column.to_pylist(), object)
@@ -138,7 +148,7 @@ def _parse_csv(text: str) -> Table:
 
 def _parse_column(name: str, values: list[str]) -> np.ndarray:
     """Numbers where every value is one, text otherwise; ids and file names stay text."""
-    if name.endswith('_id') or name in ('file', 'sha256', 'split', 'database'):
+    if name.endswith('_id') or name in TEXT_COLUMNS:
         return np.array(values, object)
     for dtype in (np.int64, np.float64):
         try:

@@ -215,7 +215,8 @@ def dumbbell(
 ) -> bytes:
     """Returns paired dots with 95 % intervals: before (hollow, above) and after (filled, below).
 
-    `before` and `after` are [N, 3] float (value, low, high) on one scale, higher is better.
+    `before` and `after` are [N, 3] float (value, low, high) on one scale, higher is better; a
+    newline in a label starts its second line.
     """
     pairs = np.stack([np.asarray(v, float).reshape(-1, 3) for v in (before, after)])
     count = pairs.shape[1]
@@ -235,11 +236,12 @@ def dumbbell(
     axes.plot([], [], 'o', ms=7, mfc=SURFACE, mec=MUTED, mew=1.6, label='before')
     axes.plot([], [], 'o', ms=7, mfc=SERIES[0], mec=SERIES[0], label='after')
     axes.set_ylim(count - 0.5, -0.5)
-    axes.set_yticks(range(count), [clean_label(label) for label in labels])
+    lines = [str(label).split('\n') for label in labels]
+    axes.set_yticks(range(count), ['\n'.join(map(clean_label, parts)) for parts in lines])
     axes.tick_params(axis='y', length=0, labelcolor=INK)
     axes.grid(False, axis='y')
     axes.margins(x=0.06)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.set_xlabel(x_label)
     figure.legend(loc='outside upper right', ncols=2)
     return to_svg(figure)

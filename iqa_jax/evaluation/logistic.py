@@ -173,20 +173,3 @@ def fit_logistic(predicted: np.ndarray, target: np.ndarray, parameters: int = 4)
         rmse=float(np.sqrt(np.mean((basis @ linear - y) ** 2))),
         monotone=_monotone(z, bend, log_peak, height, slope),
     )
-
-
-def map_plcc_rmse(predicted: np.ndarray, target: np.ndarray, parameters: int = 4) -> dict:
-    """PLCC and RMSE of `predicted` [N] after the fitted mapping: {'plcc', 'rmse', 'mapping'}.
-
-    PLCC is nan, with a warning, where the mapped scores or the target are constant; otherwise in
-    0..1, whatever the direction of the scores. Raises ValueError.
-    """
-    x, y = checked(predicted, target)
-    mapping = fit_logistic(x, y, parameters)
-    mapped = mapping(x)
-    if np.ptp(mapped) == 0 or np.ptp(y) == 0:
-        warnings.warn('PLCC is nan: the mapped scores or the targets are all equal.', stacklevel=2)
-        plcc = float('nan')
-    else:
-        plcc = float(np.corrcoef(mapped, y)[0, 1])
-    return {'plcc': plcc, 'rmse': mapping.rmse, 'mapping': mapping}

@@ -17,7 +17,8 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
     gallery        {'reference': uint8 [H, W, 3], 'rows': [{'number': int, 'name', 'note',
                    'images': [uint8 [H, W, 3]] * 5 (levels 1..5)}]}
     proxies        {metric: {'raw': [N], 'equalised': [N], 'higher_is_better': bool}}
-    training       [{'name', 'curves': {'loss'|'val_srcc'|'disagreement': (steps, values)}}]
+    training       [{'name', 'curves': {'loss'|'val_srcc'|'disagreement': (steps, values)},
+                   'simulated'}]
     results        [{'name': rated set, 'rows': [{'model', 'kind': str such as 'blind model',
                    'srcc', 'krcc', 'plcc' (raw), 'plcc_mapped', 'rmse': intervals, 'n', 'refs'}],
                    'simulated'}]
@@ -32,10 +33,11 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
                    'mos', 'mos_std', 'type', 'severity': int}; 'best' is the attacker's best
     hard_examples  [{'image': uint8, 'image_id', 'disagreement', 'type', 'severity'}]
     active         [{'label', 'set', 'measure', 'before': interval, 'after': interval, 'n',
-                   'simulated'}]
+                   'difference': interval of after - before (optional), 'ties', 'unrated',
+                   'unscored': pairs that do not count (optional), 'simulated'}]
     observers      {'summary': {label: str | float}, 'raters': [{'rater', 'votes',
                    'excluded': bool, 'reason', 'srcc', 'bias', 'spread'}], 'simulated'}
-    quarantine     [{'file', 'reason'}]
+    quarantine     [{'stage', 'file', 'reason'}]
     provenance     {'command': str, 'config': dict | str, 'versions': {name: str},
                    'digests': {file: sha256}}
 """
@@ -55,7 +57,7 @@ SECTIONS = {
     'per_distortion': 'By distortion',
     'gmad': 'gMAD pairs',
     'hard_examples': 'Hard examples',
-    'active': 'Active round',
+    'active': 'Active rounds',
     'observers': 'Observers',
     'quarantine': 'Quarantine',
     'provenance': 'Provenance',

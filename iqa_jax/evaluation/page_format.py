@@ -32,9 +32,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """Returns `number` with an explicit plus sign in front of positive values."""
+    """Returns `number` with an explicit plus sign where the rounded value is positive."""
     text = number(value, digits)
-    return f'+{text}' if text != 'n/a' and float(value) > 0 else text
+    return f'+{text}' if text != 'n/a' and round(float(value), digits) > 0 else text
 
 
 def digits_for(values: Iterable[float]) -> int:

@@ -22,6 +22,7 @@ MEASURES = (
     ('plcc_mapped', 'PLCC, logistic', 3, max),
     ('rmse', 'RMSE', 2, min),
 )
+NOT_COUNTED = ('ties', 'unrated', 'unscored')
 
 
 def _result_rows(rows: Sequence[dict]) -> list[dict]:
@@ -135,6 +136,11 @@ def per_distortion(data: dict | None, simulated: bool) -> dict | None:
     }
 
 
+def _side(change: tuple[float, float, float]) -> str:
+    """'up' or 'down' where the whole interval of a change is, '' where it holds 0 or is unknown."""
+    return 'up' if change[1] > 0 else 'down' if change[2] < 0 else ''
+
+
 def active(rows: Sequence[dict], simulated: bool) -> dict | None:
     """Returns the paired chart and the table of before and after."""
     if not rows:
@@ -143,17 +149,25 @@ def active(rows: Sequence[dict], simulated: bool) -> dict | None:
     after = [interval(row['after']) for row in rows]
     labels = [f'{row["label"]}: {row["measure"]}' for row in rows]
     columns: dict = {k: [row.get(k, '') for row in rows] for k in ('label', 'set', 'measure', 'n')}
-    interval_columns(interval_columns(columns, 'before', before), 'after', after)
+    change = [
+        interval(row.get('difference', a[0] - b[0]))
+        for row, b, a in zip(rows, before, after, strict=True)
+    ]
+    for name, values in (('before', before), ('after', after), ('change', change)):
+        interval_columns(columns, name, values)
+    columns |= {k: [row.get(k, '') for row in rows] for k in NOT_COUNTED}
     listing = '; '.join(
         f'{label} {number(b[0])} to {number(a[0])}'
         for label, b, a in zip(labels, before, after, strict=True)
     )
-    svg = figures.dumbbell(labels, before, after, 'SRCC or pair accuracy, with 95 % interval')
+    lines = [f'{row["label"]}\n{row["measure"]}' for row in rows]
+    svg = figures.dumbbell(lines, before, after, 'SRCC or pair accuracy, with 95 % interval')
     table = [
         {k: row.get(k, '') for k in ('label', 'set', 'measure')}
-        | {'n': row.get('n'), 'before': b, 'after': a, 'change': a[0] - b[0]}
+        | {'n': row.get('n'), 'before': b, 'after': a, 'change': c, 'sure': _side(c)}
+        | {'without': ', '.join(f'{row[k]} {k}' for k in NOT_COUNTED if row.get(k))}
         | {'simulated': row.get('simulated', simulated)}
-        for row, b, a in zip(rows, before, after, strict=True)
+        for row, b, a, c in zip(rows, before, after, change, strict=True)
     ]
     return {
         'rows': table,

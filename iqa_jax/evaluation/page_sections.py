@@ -32,6 +32,10 @@ def tiles(rows: Sequence[dict], simulated: bool) -> list[dict]:
     ]
 
 
+def _counted(value: int, label: str) -> str:
+    return f'{count(value)} {label.removesuffix("s") if value == 1 else label}'
+
+
 def loop(stages: Sequence[dict]) -> dict:
     """Returns the stages with their share of the time, repeated ones grouped for the diagram."""
     times = [stage.get('seconds') or 0.0 for stage in stages]
@@ -42,7 +46,7 @@ def loop(stages: Sequence[dict]) -> dict:
             'does': stage.get('does', ''),
             'seconds': stage.get('seconds'),
             'share': time / total if total and math.isfinite(time) else 0.0,
-            'counts': ', '.join(f'{count(v)} {k}' for k, v in stage.get('counts', {}).items()),
+            'counts': ', '.join(_counted(v, k) for k, v in stage.get('counts', {}).items()),
             'repeats': bool(stage.get('repeats')),
         }
         for stage, time in zip(stages, times, strict=True)
@@ -76,7 +80,7 @@ def proxies(data: Mapping[str, dict]) -> list[dict]:
     return plots
 
 
-def training(stages: Sequence[dict]) -> list[dict]:
+def training(stages: Sequence[dict], simulated: bool) -> list[dict]:
     """Returns the curves of every training stage; a quantity nobody recorded has no figure."""
     views = []
     for i, stage in enumerate(stages):
@@ -93,7 +97,8 @@ def training(stages: Sequence[dict]) -> list[dict]:
             columns = dict(zip(('step', key), figures_curves.shorten(steps, values), strict=True))
             plots.append(plot_view(svg, f'training-{i + 1}-{key}', alt, columns))
             plots[-1].update(title=label[0].upper() + label[1:], note='')
-        views.append({'name': stage['name'], 'plots': plots})
+        badge = stage.get('simulated', simulated)
+        views.append({'name': stage['name'], 'plots': plots, 'simulated': badge})
     return views
 
 
@@ -127,7 +132,7 @@ def quarantine(rows: Sequence[dict]) -> dict | None:
     """Returns the first files that were set aside, with the count of all of them."""
     if not rows:
         return None
-    columns = {k: [row[k] for row in rows] for k in ('file', 'reason')}
+    columns = {k: [row[k] for row in rows] for k in ('stage', 'file', 'reason')}
     return {'rows': list(rows[:MAX_QUARANTINE]), 'total': len(rows), 'csv': csv_uri(columns)}
 
 
@@ -155,7 +160,7 @@ def build(context: dict) -> dict:
         'loop_view': loop(stages) if stages else None,
         'gallery': gallery(context.get('gallery')),
         'proxies': proxies(context.get('proxies') or {}),
-        'training': training(context.get('training') or []),
+        'training': training(context.get('training') or [], simulated),
         'results': results(context.get('results') or [], simulated),
         'scatters': scatters(
             context.get('scatters') or [], context.get('families') or {}, simulated

@@ -1,7 +1,7 @@
 """Agreement of predicted with human quality, with intervals that respect reference content."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.stats
@@ -39,7 +39,7 @@ def krcc(predicted: np.ndarray, target: np.ndarray) -> float:
 
 
 def plcc(predicted: np.ndarray, target: np.ndarray) -> float:
-    """Pearson correlation of two [N], raw: no logistic first (`map_plcc_rmse` has it mapped)."""
+    """Pearson correlation of two [N], raw: no logistic first."""
     return _correlation('PLCC', predicted, target, scipy.stats.pearsonr)
 
 
@@ -52,16 +52,14 @@ def rmse(predicted: np.ndarray, target: np.ndarray) -> float:
 STATISTICS = {'srcc': srcc, 'krcc': krcc, 'plcc': plcc, 'rmse': rmse}
 
 
-def correlations(predicted: np.ndarray, target: np.ndarray) -> dict[str, float | int | str]:
-    """All four statistics of two [N]: srcc, krcc, plcc, rmse, images, and reason if any is nan."""
-    x, y = checked(predicted, target)
-    reason = _undefined(x, y)
-    values = {name: float('nan') for name in STATISTICS} if reason else {}
-    return values | {
-        **{n: f(x, y) for n, f in STATISTICS.items() if n == 'rmse' or not reason},
-        'images': len(x),
-        'reason': reason,
-    }
+def _right(predicted: np.ndarray, quality_a: np.ndarray, quality_b: np.ndarray) -> np.ndarray:
+    """1, 0.5 or 0 for every pair that people do not find equal: picked, tied or missed."""
+    quality_a, quality_b = checked(quality_a, quality_b, least=1)
+    predicted, truth = checked(predicted, quality_a - quality_b, least=1)
+    decided = truth != 0
+    if not decided.any():
+        warnings.warn('Pairwise accuracy is nan: people find all pairs equal.', stacklevel=3)
+    return (np.sign(predicted[decided]) * np.sign(truth[decided]) + 1) / 2
 
 
 def pairwise_accuracy(predicted: np.ndarray, quality_a: np.ndarray, quality_b: np.ndarray) -> float:
@@ -70,37 +68,30 @@ def pairwise_accuracy(predicted: np.ndarray, quality_a: np.ndarray, quality_b: n
     `quality_a`, `quality_b` [P]: quality by people, higher better. Pairs people find equal are left
     out, a predicted tie counts half; nan with a warning if no pair is left. Raises ValueError.
     """
-    quality_a, quality_b = checked(quality_a, quality_b, least=1)
-    predicted, truth = checked(predicted, quality_a - quality_b, least=1)
-    decided = truth != 0
-    if not decided.any():
-        warnings.warn('Pairwise accuracy is nan: people find all pairs equal.', stacklevel=2)
-        return float('nan')
-    right = np.sign(predicted[decided]) * np.sign(truth[decided])
-    return float((right + 1).mean() / 2)
+    right = _right(predicted, quality_a, quality_b)
+    return float(right.mean()) if len(right) else float('nan')
 
 
-def median_over_splits(
-    results: Sequence[Mapping[str, float]],
-) -> dict[str, dict[str, float | int]]:
-    """For each statistic of per-split `results`: median, std, min, max, splits and undefined.
+def bootstrap_pairs(
+    predicted: np.ndarray,
+    quality_a: np.ndarray,
+    quality_b: np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, float]:
+    """`pairwise_accuracy` as value, low and high, resampling the pairs people do not find equal.
 
-    Splits in which the statistic is nan are left out and counted as undefined. Raises ValueError if
-    there is no split or the splits have different statistics.
+    Pairs, not contents: pairs that share a photograph count as independent. Raises ValueError.
     """
-    if not results or any(set(result) != set(results[0]) for result in results):
-        raise ValueError('median_over_splits needs at least one split and the same keys in all.')
-    summary = {}
-    for name in results[0]:
-        values = np.array([result[name] for result in results], np.float64)
-        known = values[~np.isnan(values)]
-        gaps = {'splits': len(values), 'undefined': len(values) - len(known)}
-        measures = {'median': np.median, 'std': np.std, 'min': np.min, 'max': np.max}
-        summary[name] = {
-            key: float(measure(known)) if len(known) else float('nan')
-            for key, measure in measures.items()
-        } | gaps
-    return summary
+    right = _right(predicted, quality_a, quality_b)
+    if not len(right):
+        return dict.fromkeys(('value', 'low', 'high'), float('nan'))
+    draws = np.random.default_rng(seed).integers(len(right), size=(resamples, len(right)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(right[draws].mean(axis=1), [tail, 100 - tail])
+    return {'value': float(right.mean()), 'low': float(low), 'high': float(high)}
 
 
 # ---- bootstrap by reference content -------------------------------------------------------------

@@ -105,30 +105,6 @@ def correlate_separable(
     return x.reshape(*lead, out_height, out_width, channels)
 
 
-def correlate2d(x: jax.Array, kernel: Taps, padding: str = 'valid') -> jax.Array:
-    """Correlates x with a kernel [kh, kw], or with traced kernels [N, kh, kw], one per image."""
-    if not isinstance(kernel, jax.Array):
-        kernel = np.asarray(kernel)
-    kernel_height, kernel_width = kernel.shape[-2:]
-    if padding != 'valid':
-        x = _pad(x, _margins(kernel_height), _margins(kernel_width), padding)
-    *lead, height, width, channels = x.shape
-    out_height, out_width = height - kernel_height + 1, width - kernel_width + 1
-    if out_height < 1 or out_width < 1:
-        raise ValueError(
-            f'an image of {height}x{width} is smaller than a {kernel_height}x{kernel_width} filter'
-        )
-    x = x.reshape(*lead, height, width * channels)
-    span = out_width * channels
-    slices = [
-        lambda i=i, j=j: x[..., i : i + out_height, j * channels : j * channels + span]
-        for i in range(kernel_height)
-        for j in range(kernel_width)
-    ]
-    out = _weighted_sum(slices, kernel.reshape(*kernel.shape[:-2], -1))
-    return out.reshape(*lead, out_height, out_width, channels)
-
-
 def downsample_factor(height: int, width: int) -> int:
     """max(1, round-half-up(min(H, W) / 256)), as MATLAB rounds and Python does not."""
     return max(1, (min(height, width) + 128) // 256)

@@ -38,6 +38,23 @@ def encode_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+def read_file(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Bytes of a file that may hold an image; never waits and never fills the memory.
+
+    Raises ImageError, whose message starts with the path, for a folder, a pipe or a dangling link,
+    a file that may not be read, an empty one, and one too large for an image of max_pixels.
+    """
+    name, path = os.fspath(path), pathlib.Path(path)
+    try:
+        # Opening a pipe would wait for ever.
+        if not path.is_file():
+            raise ImageError(f'{name} is not a file')
+        _check_size(name, path.stat().st_size, max_pixels)
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f'{name} cannot be read: {error.strerror}') from None
+
+
 def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels uint8 [H,W,3] RGB of an image file, given its bytes or its path.
 
@@ -65,30 +82,20 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
 
 
 def _read(data: bytes | str | os.PathLike, max_pixels: int) -> tuple[str, bytes]:
-    """Name for messages and file bytes; refuses directories, pipes and oversized files."""
-    if isinstance(data, bytes):
-        name, size = 'image data', len(data)
-    else:
-        name = os.fspath(data)
-        path = pathlib.Path(data)
-        try:
-            # Opening a pipe would wait for ever.
-            if not path.is_file():
-                raise ImageError(f'{name} is not a file')
-            size = path.stat().st_size
-        except OSError as error:
-            raise ImageError(f'{name} cannot be read: {error.strerror}') from None
+    """Name for messages and file bytes, both checked as in `read_file`."""
+    if not isinstance(data, bytes):
+        return os.fspath(data), read_file(data, max_pixels=max_pixels)
+    _check_size('image data', len(data), max_pixels)
+    return 'image data', data
+
+
+def _check_size(name: str, size: int, max_pixels: int) -> None:
+    """Raises ImageError for a number of bytes that no image of max_pixels has."""
+    if not size:
+        raise ImageError(f'{name} is empty')
     # No image of max_pixels needs more than 4 raw bytes per pixel and some metadata.
     if size > 4 * max_pixels + 2**24:
         raise ImageError(f'{name} has {size} bytes, too many for an image of {max_pixels} pixels')
-    if not isinstance(data, bytes):
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ImageError(f'{name} cannot be read: {error.strerror}') from None
-    if not data:
-        raise ImageError(f'{name} is empty')
-    return name, data
 
 
 def _check_header(image: Image.Image, name: str, data: bytes, max_pixels: int) -> None:

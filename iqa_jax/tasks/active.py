@@ -8,8 +8,10 @@ more: its pairs, found against the new model and rated but not trained on, are t
 import json
 from pathlib import Path
 
+from iqa_jax.data import tables
+from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.tasks import evaluate, gmad, opening, score, study, train
+from iqa_jax.tasks import evaluate, export, gmad, opening, score, study, train
 
 KEYS = {
     'manifest', 'proxies', 'rated', 'model', 'name', 'rivals', 'rounds', 'replay_weight',
@@ -18,48 +20,60 @@ KEYS = {
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Runs the rounds; folders round_01, round_02, ... and active.json with before and after."""
+    """Runs the rounds; writes round_01, round_02, ..., model, scores.parquet and active.json.
+
+    Raises:
+      ValueError: fewer than one round.
+    """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    models, searches, summaries = [config['model']], [], []
+    if config['rounds'] < 1:
+        raise ValueError(f'config.rounds={config["rounds"]} trains nothing; set at least 1.')
+    models, searches, ran = [config['model']], [], {}
     for number in range(1, config['rounds'] + 2):
         folder = workdir / f'round_{number:02d}'
         searches.append(folder)
-        summaries += _search(config, models[-1], searches, folder)
+        ran |= _search(config, models[-1], searches, folder)
         if number <= config['rounds']:
-            summaries.append(_fine_tune(config, models[-1], searches, folder))
+            ran[f'{folder.name}/train'] = _fine_tune(config, models[-1], searches, folder)
             models.append(str(folder / 'train' / 'model'))
-    comparisons, tested = _compare(config, searches, workdir)
-    summaries += tested
-    results = [workdir / 'evaluate' / name / 'results.json' for name in comparisons]
-    stage = stages.Stage('active', workdir, given, inputs=results)
+    final = {'task': 'export', 'root': '', 'model': models[-1]}
+    ran['model'] = export.run(final, workdir / 'model')
+    tested = _compare(config, searches, workdir)
+    ran |= {f'evaluate/{name}': summary for name, summary in tested.items()}
+    table = searches[-1] / 'score' / 'scores.parquet'
+    results = [workdir / 'evaluate' / name / 'results.json' for name in tested]
+    predictions = [path.with_name('predictions.parquet') for path in results]
+    stage = stages.Stage('active', workdir, given, inputs=[table, *results, *predictions])
     if (summary := stage.done()) is not None:
         return summary
-    entries = [entry for name, path in zip(comparisons, results, strict=True)
-               for entry in _entries(name, json.loads(artifacts.read(path)))]  # fmt: skip
+    mark = stage.fingerprint
+    entries = [entry for name in tested for entry in _entries(config, name, workdir)]
     record = {
         'comparisons': entries,
-        'rounds': [folder.name for folder in searches],
-        'model': f'round_{config["rounds"]:02d}/train/model',
+        'rounds': [folder.name for folder in searches[:-1]],  # those that trained
+        'stages': list(ran),  # folders
     }
-    path = workdir / 'active.json'
-    artifacts.commit(path, json.dumps(record, indent=1).encode(), fingerprint=stage.fingerprint)
+    outputs = [workdir / 'active.json', workdir / 'scores.parquet']
+    artifacts.commit(outputs[0], json.dumps(record, indent=1).encode(), fingerprint=mark)
+    described = artifacts.meta(table)['meta']
+    artifacts.commit(outputs[1], artifacts.read(table), fingerprint=mark, meta=described)
     old, fresh = entries[0], entries[-1]
     summary = {
         'rounds': config['rounds'],
-        'pairs': sum(s.get('pairs', 0) for s in summaries),
-        'quarantined': sum(s['quarantined'] for s in summaries),
-        'seconds': sum(s['seconds'] for s in summaries),
+        'pairs': sum(s.get('pairs', 0) for s in ran.values()),
+        'quarantined': sum(s['quarantined'] for s in ran.values()),
+        'seconds': sum(s['seconds'] for s in ran.values()),
         'headline': f'old set SRCC {old["before"][0]:.3f} -> {old["after"][0]:.3f}, '
         f'fresh gMAD pairs right {fresh["before"][0]:.0%} -> {fresh["after"][0]:.0%}'
         + (' (SIMULATED observers)' if old['simulated'] else ''),
         'comparisons': entries,
         'artifact': 'active.json',
     }
-    return stage.finish(summary, [path])
+    return stage.finish(summary, outputs)
 
 
-def _search(config: dict, model: str, searches: list[Path], folder: Path) -> list[dict]:
-    """Scores the pool, finds counterexamples and has them rated."""
+def _search(config: dict, model: str, searches: list[Path], folder: Path) -> dict[str, dict]:
+    """Scores the pool, finds counterexamples and has them rated; summaries by folder."""
     common = {'manifest': config['manifest'], 'root': ''}
     name = config['name']
     scoring = config['score'] | common | {'task': 'score', 'model': model, 'name': name}
@@ -77,11 +91,11 @@ def _search(config: dict, model: str, searches: list[Path], folder: Path) -> lis
         'pairs': str(folder / 'gmad' / 'pairs.parquet'),
         'database': f'gmad_{folder.name}',
     }  # fmt: skip
-    return [
-        score.run(scoring, folder / 'score'),
-        gmad.run(contest, folder / 'gmad'),
-        study.run(rating, folder / 'study'),
-    ]
+    return {
+        f'{folder.name}/score': score.run(scoring, folder / 'score'),
+        f'{folder.name}/gmad': gmad.run(contest, folder / 'gmad'),
+        f'{folder.name}/study': study.run(rating, folder / 'study'),
+    }
 
 
 def _fine_tune(config: dict, model: str, searches: list[Path], folder: Path) -> dict:
@@ -98,8 +112,8 @@ def _fine_tune(config: dict, model: str, searches: list[Path], folder: Path) -> 
     return train.run(fine_tuning, folder / 'train')
 
 
-def _compare(config: dict, searches: list[Path], workdir: Path) -> tuple[list[str], list[dict]]:
-    """Before and after on the old set, on each rated gMAD set and on the fresh one."""
+def _compare(config: dict, searches: list[Path], workdir: Path) -> dict[str, dict]:
+    """Before and after on the old set, each rated gMAD set and the fresh one: summaries by set."""
     columns = {
         label: {
             'scores': str(folder / 'score' / 'scores.parquet'),
@@ -113,28 +127,37 @@ def _compare(config: dict, searches: list[Path], workdir: Path) -> tuple[list[st
         name = 'fresh' if folder == searches[-1] else folder.name
         rated, pairs = folder / 'study' / 'rated.parquet', folder / 'gmad' / 'pairs.parquet'
         sets[name] = (str(rated), ['train'], str(pairs))
-    summaries = []
+    summaries = {}
     for name, (rated, splits, pairs) in sets.items():
         common = {'task': 'evaluate', 'root': '', 'proxies': ''}
         common |= {'columns': columns, 'headline': 'after'}
         place = {'name': name, 'manifest': rated, 'splits': splits, 'pairs': pairs}
         folder = workdir / 'evaluate' / name
-        summaries.append(evaluate.run(config['evaluate'] | common | place, folder))
-    return list(sets), summaries
+        summaries[name] = evaluate.run(config['evaluate'] | common | place, folder)
+    return summaries
 
 
-def _entries(name: str, results: dict) -> list[dict]:
+def _entries(config: dict, name: str, workdir: Path) -> list[dict]:
     """Rows of the before-and-after table: SRCC, and pair accuracy where there are pairs."""
+    folder = workdir / 'evaluate' / name
+    results = json.loads(artifacts.read(folder / 'results.json'))
+    found = tables.read(folder / 'predictions.parquet')[0]
+    change = statistics.paired_difference(
+        found['after'], found['before'], found['target'], found['ref_id'],
+        resamples=config['evaluate']['resamples'], seed=config['evaluate']['seed'],
+    )  # fmt: skip
     rows = {row['model']: row for row in results['rows']}
     common = {'set': name, 'simulated': results['simulated']}
     entries = [
         common | {
             'measure': 'SRCC', 'before': rows['before']['srcc'], 'after': rows['after']['srcc'],
+            'difference': [change[end] for end in ('value', 'low', 'high')],
             'n': rows['after']['n'],
         }
     ]  # fmt: skip
     pairs = {row['model']: row for row in results['pairs']}
     if pairs:
-        accuracy = {k: pairs[k]['accuracy'] for k in ('before', 'after')}
-        entries.append(common | accuracy | {'measure': 'pairs right', 'n': pairs['after']['n']})
+        accuracy = {label: pairs[label]['accuracy'] for label in ('before', 'after')}
+        counts = {k: pairs['after'][k] for k in ('n', 'ties', 'unrated', 'unscored')}
+        entries.append(common | accuracy | counts | {'measure': 'pairs right'})
     return entries

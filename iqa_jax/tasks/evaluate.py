@@ -19,11 +19,12 @@ KEYS = {
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes results.json, predictions.parquet and per_distortion.csv.
+    """Writes results.json, predictions.parquet, per_distortion.csv and quarantine.csv.
 
     `columns` maps a label to {'scores', 'column', 'kind'}; `headline` comes first. The target is
     `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
-    share of pairs ordered as people do is added.
+    share of pairs ordered as people do is added. Images without a score in every column are set
+    aside.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     if config['headline'] not in config['columns']:
@@ -39,9 +40,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     rows = manifest.in_splits(
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
+    everyone = rows['image_id']
+    kept, predictions, left_out = score_columns.oriented(everyone, columns)
+    rows = tables.select(rows, kept)
     ids = rows['image_id']
     target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
-    predictions = {label: score_columns.oriented(ids, c) for label, c in columns.items()}
     simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
     results = {
         'name': config['name'],
@@ -51,20 +54,22 @@ def run(config: dict, workdir: str | Path) -> dict:
             _row(label, columns[label]['kind'], x, target, rows, config)
             for label, x in predictions.items()
         ],
-        'pairs': _pairs(rows, predictions, config) if config['pairs'] else [],
+        'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
     }
-    outputs = [workdir / n for n in ('results.json', 'predictions.parquet', 'per_distortion.csv')]
+    names = ('results.json', 'predictions.parquet', 'per_distortion.csv', 'quarantine.csv')
+    outputs = [workdir / name for name in names]
     mark = stage.fingerprint
     artifacts.commit(outputs[0], json.dumps(results, indent=1).encode(), fingerprint=mark)
-    kept = {k: rows[k] for k in ('image_id', 'ref_id', 'type', 'level', 'mos_std')}
-    tables.write(outputs[1], kept | {'target': target} | predictions, fingerprint=mark)
+    about = {k: rows[k] for k in ('image_id', 'ref_id', 'type', 'level', 'mos_std')}
+    tables.write(outputs[1], about | {'target': target} | predictions, fingerprint=mark)
     tables.write(outputs[2], _per_distortion(rows, target, predictions), fingerprint=mark)
+    artifacts.commit(outputs[3], tables.quarantine_csv(left_out), fingerprint=mark)
     first = results['rows'][0]
     value, low, high = first['srcc']
     summary = {
         'images': len(ids),
         'references': first['refs'],
-        'quarantined': 0,
+        'quarantined': len(left_out),
         'seconds': time.monotonic() - start,
         'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
         + (' (SIMULATED observers)' if results['simulated'] else ''),
@@ -98,31 +103,39 @@ def _row(label: str, kind: str, x: np.ndarray, y: np.ndarray, rows: tables.Table
     return row
 
 
-def _pairs(rows: tables.Table, predictions: dict, config: dict) -> list[dict]:
-    """Share of gMAD pairs that each column orders as people do, resampling pairs."""
+def _pairs(rows: tables.Table, everyone: np.ndarray, predictions: dict, config: dict) -> list[dict]:
+    """Share of gMAD pairs that each column orders as people do, resampling decided pairs.
+
+    `rows` have a score in every column, `everyone` are the ids of all rated images. Each entry also
+    counts the pairs that do not enter: ties of people, unrated and unscored ones.
+    """
     pairs = tables.read(config['pairs'])[0]
+    sides = list(
+        zip(pairs['image_id_best'].tolist(), pairs['image_id_worst'].tolist(), strict=True)
+    )
     index = {image_id: i for i, image_id in enumerate(rows['image_id'].tolist())}
-    known = [
-        i
-        for i in range(len(pairs['defender']))
-        if pairs['image_id_best'][i] in index and pairs['image_id_worst'][i] in index
-    ]
-    best = np.array([index[pairs['image_id_best'][i]] for i in known], int)
-    worst = np.array([index[pairs['image_id_worst'][i]] for i in known], int)
-    if not len(known):
+    rated = set(everyone.tolist())
+    both = [pair for pair in sides if rated.issuperset(pair)]
+    known = [[index[a], index[b]] for a, b in both if a in index and b in index]
+    if not known:
         raise ValueError(f'No pair of {config["pairs"]} has both images in {config["manifest"]}.')
-    rng = np.random.default_rng(config['seed'])
-    draws = rng.integers(len(known), size=(config['resamples'], len(known)))
+    best, worst = np.array(known, int).T
+    quality_best, quality_worst = rows['mos'][best], rows['mos'][worst]
+    decided = quality_best != quality_worst
+    counts = {
+        'n': int(decided.sum()),
+        'ties': int((~decided).sum()),
+        'unrated': len(sides) - len(both),
+        'unscored': len(both) - len(known),
+    }
     found = []
     for label, x in predictions.items():
-        gap, a, b = x[best] - x[worst], rows['mos'][best], rows['mos'][worst]
-        value = statistics.pairwise_accuracy(gap, a, b)
-        right = (np.sign(gap) * np.sign(a - b) + 1) / 2
-        means = right[draws].mean(axis=1)
-        low, high = np.percentile(means, [2.5, 97.5])
-        found.append(
-            {'model': label, 'accuracy': [value, float(low), float(high)], 'n': len(known)}
-        )
+        accuracy = statistics.bootstrap_pairs(
+            x[best] - x[worst], quality_best, quality_worst,
+            resamples=config['resamples'], seed=config['seed'],
+        )  # fmt: skip
+        interval = [accuracy[end] for end in ('value', 'low', 'high')]
+        found.append({'model': label, 'accuracy': interval} | counts)
     return found
 
 

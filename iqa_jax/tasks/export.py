@@ -10,21 +10,20 @@ from iqa_jax.tasks import opening
 from iqa_jax.training import saved_model
 
 KEYS = {'model'}
-FILES = ('weights.msgpack', 'model.json')
 
 
 def run(config: dict, workdir: str | Path) -> dict:
     """Copies a saved model, verified, into the workdir and writes its model card."""
     config, given = opening.begin(config, KEYS)
     source, workdir = Path(config['model']), Path(workdir)
-    inputs = [source / name for name in FILES]
+    inputs = [source / name for name in saved_model.FILES]
     stage = stages.Stage('export', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
     model = saved_model.load(source)
     outputs = []
-    for name in FILES:
+    for name in saved_model.FILES:
         data = artifacts.read(source / name)
         artifacts.commit(workdir / name, data, fingerprint=stage.fingerprint)
         outputs.append(workdir / name)
@@ -41,6 +40,9 @@ def run(config: dict, workdir: str | Path) -> dict:
         '- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
         f'- The first of its trainings began from {start_weights}.',
         f'- The last one took {model.meta["step"]} steps.',
+        '- SIMULATED opinions, not those of people, shaped it.'
+        if model.meta['simulated']
+        else '- No simulated opinion shaped it.',
         f'- Pruned twin included: {"yes" if model.has_twin else "no"}.',
         '',
     ]

@@ -5,21 +5,24 @@ from pathlib import Path
 
 from iqa_jax.competition import search
 from iqa_jax.data import manifest, score_columns, tables
-from iqa_jax.runtime import stages
+from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 
 KEYS = {
     'manifest', 'splits', 'models', 'rivals', 'exclude', 'levels', 'window', 'half_width',
-    'tolerance', 'top_k', 'max_per_ref', 'max_pairs',
+    'tolerance', 'top_k', 'max_per_ref', 'each_image_once', 'roles', 'max_pairs',
 }  # fmt: skip
-RULES = ('levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref')
+RULES = (
+    'levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref', 'each_image_once',
+)  # fmt: skip
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes pairs.parquet and pairs.csv: both roles, every level, in the order of the search.
+    """Writes pairs.parquet, pairs.csv (all roles and levels, as searched) and quarantine.csv.
 
-    `models` and `rivals` map a label to {'scores', 'column'}; images of the manifests in `exclude`
-    are not chosen again; `max_pairs` keeps the pairs with the widest attacker gaps.
+    `models` and `rivals` map a label to {'scores', 'column'}; images without a score in all of
+    them are set aside; images of the manifests in `exclude` are not chosen again; `max_pairs`
+    keeps the pairs with the widest attacker gaps.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     columns = config['models'] | config['rivals']
@@ -32,7 +35,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     pool = manifest.in_splits(
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
-    scores = {k: score_columns.oriented(pool['image_id'], c) for k, c in columns.items()}
+    kept, scores, left_out = score_columns.oriented(pool['image_id'], columns)
+    pool = tables.select(pool, kept)
     rated = [image_id for path in excluded for image_id in manifest.read(path)['image_id'].tolist()]
     pairs = search.compete(
         scores,
@@ -42,6 +46,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         image_ids=pool['image_id'],
         ref_ids=pool['ref_id'],
         exclude=rated,
+        roles=config['roles'],
         **{name: config[name] for name in RULES},
     )
     if not len(pairs['defender']):
@@ -55,11 +60,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     outputs = [workdir / 'pairs.parquet', workdir / 'pairs.csv']
     for path in outputs:
         tables.write(path, pairs, fingerprint=stage.fingerprint)
+    outputs.append(workdir / 'quarantine.csv')
+    artifacts.commit(outputs[-1], tables.quarantine_csv(left_out), fingerprint=stage.fingerprint)
     gap = float(pairs['attacker_gap'].mean())
     summary = {
         'pairs': len(pairs['defender']),
         'images': len({*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}),
-        'quarantined': 0,
+        'quarantined': len(left_out),
         'seconds': time.monotonic() - start,
         'headline': f'of {len(pool["image_id"])}, mean attacker gap {gap:.0f} of 100',
         'mean_attacker_gap': gap,

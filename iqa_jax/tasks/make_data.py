@@ -4,8 +4,6 @@ Works photograph by photograph; each finished one is a committed shard, so a kil
 the next photograph.
 """
 
-import csv
-import io as text_io
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,12 +32,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     files = sources.photo_files(config['photos'])
-    digests = {str(f): io.sha256(f.read_bytes()) for f in files}
-    stage = stages.Stage('make_data', workdir, given | {'photos': sorted(digests.values())})
-    if (summary := stage.done()) is not None:
+    files = dict(zip(sources.photo_ids(files, config['photos']), files, strict=True))
+    identities, refused = _identities(files)
+    stage = stages.Stage('make_data', workdir, given | {'photos': identities})
+    if (summary := stage.done(lambda: _has_images(workdir))) is not None:
         return summary
     start = time.monotonic()
-    photos, quarantine = _load_photos(files, config)
+    photos, quarantine = _load_photos(files, refused, config)
     splits = kadis.assign_splits(list(photos), config['split_shares'], config['seed'])
     numbers = sorted(distortions.get(t).number for t in config['types'])
     plan = kadis.plan(
@@ -55,6 +54,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     made = tables.concatenate(shards)
     at = [str(workdir / file) if file else '' for file in made['file'].tolist()]
     columns = plan | {'file': np.array(at, object), 'sha256': made['sha256']}
+    columns |= _references(columns)
     keep, bad = _finite(made, config['metrics'])
     quarantine += bad
     columns, made = tables.select(columns, keep), tables.select(made, keep)
@@ -71,12 +71,52 @@ def run(config: dict, workdir: str | Path) -> dict:
     return stage.finish(summary, outputs)
 
 
-def _load_photos(files: list[Path], config: dict) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """Decodes every photograph; what cannot be used goes to quarantine with its reason."""
-    photos, quarantine = {}, []
-    for file, ref_id in zip(files, sources.photo_ids(files, config['photos']), strict=True):
+def _identities(files: dict[str, Path]) -> tuple[list[tuple[str, str]], dict[str, io.ImageError]]:
+    """(photo id, SHA-256 or why the file cannot be read) of each file, and the latter by id."""
+    identities, refused = [], {}
+    for ref_id, file in files.items():
         try:
-            photos[ref_id] = sources.load_photo(file, tuple(config['size']))
+            identities.append((ref_id, io.sha256(io.read_file(file))))
+        except io.ImageError as error:
+            refused[ref_id] = error
+            # Without the path, so that a moved folder stays up to date.
+            identities.append((ref_id, str(error).removeprefix(f'{file} ')))
+    return identities, refused
+
+
+def _has_images(workdir: Path) -> bool:
+    """Whether every stored image of the finished manifest is there; digests are not checked."""
+    columns = manifest.read(workdir / 'manifest.parquet')
+    files = {*columns['file'].tolist(), *columns['ref_file'].tolist()} - {''}
+    return all(Path(file).is_file() for file in files)
+
+
+def _load_photos(
+    files: dict[str, Path], refused: dict[str, io.ImageError], config: dict
+) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """Decodes every photograph; what cannot be used goes to quarantine with its reason.
+
+    Args:
+      files: photo id -> file.
+      refused: photo id -> why the file could not even be read.
+      config: of the stage.
+
+    Returns:
+      Photo id -> uint8 [H, W, 3], and the quarantine's entries.
+
+    Raises:
+      ValueError: no file can be used.
+    """
+    photos, quarantine, seen = {}, [], {}
+    for ref_id, file in files.items():
+        try:
+            if ref_id in refused:
+                raise refused[ref_id]
+            photo = sources.load_photo(file, tuple(config['size']))
+            first = seen.setdefault(io.sha256(photo.tobytes()), file)
+            if first != file:  # in two splits it would be tested on what was learned from it
+                raise io.ImageError(f'it shows the same picture as {first}')
+            photos[ref_id] = photo
         except io.ImageError as error:
             logging.warning('%s is left out: %s', file, error)
             quarantine.append({'file': str(file), 'reason': str(error)})
@@ -94,7 +134,10 @@ def _shard(rows: tables.Table, photo: np.ndarray, config: dict, workdir: Path, p
     path = workdir / 'shards' / f'{ref_id}.parquet'
     mark = artifacts.fingerprint([parent, ref_id])
     if artifacts.is_current(path, mark):
-        return tables.read(path)[0]
+        table = tables.read(path)[0]
+        if _is_stored(workdir, table):
+            return table
+        logging.warning('An image of %s is missing or changed; all of them are made again.', ref_id)
     n = len(config['levels'])
     score = fr_metrics.metrics(config['metrics'])
     references = np.broadcast_to(photo, (n, *photo.shape))
@@ -133,6 +176,29 @@ def _store(workdir: Path, file: str, image: np.ndarray) -> str:
     data = io.encode_png(image)
     artifacts.write(workdir / file, data)
     return io.sha256(data)
+
+
+def _is_stored(workdir: Path, table: tables.Table) -> bool:
+    """Whether every stored image of a shard is there with its SHA-256."""
+    try:
+        return all(
+            io.sha256(io.read_file(workdir / file)) == digest
+            for file, digest in zip(table['file'], table['sha256'], strict=True)
+            if file
+        )
+    except io.ImageError:
+        return False
+
+
+def _references(columns: tables.Table) -> tables.Table:
+    """`ref_file` and `ref_sha256` of the rows that are recipes, '' for the others."""
+    rows = {columns['ref_id'][row]: row for row in np.flatnonzero(columns['type'] == 0)}
+    at = [rows[ref_id] for ref_id in columns['ref_id'].tolist()]
+    recipe = columns['file'] == ''
+    return {
+        f'ref_{name}': np.where(recipe, columns[name][at], '').astype(object)
+        for name in ('file', 'sha256')
+    }
 
 
 def _finite(made: tables.Table, metrics: list[str]) -> tuple[np.ndarray, list[dict]]:
@@ -178,13 +244,5 @@ def _write_tables(columns, made, quarantine, config, workdir, mark) -> list[Path
     tables.write(paths[1], ids | raw, {'columns': directions}, mark)
     tables.write(paths[2], ids | proxies, {'columns': equalised}, mark)
     artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
-    artifacts.commit(paths[4], _quarantine_csv(quarantine), fingerprint=mark)
+    artifacts.commit(paths[4], tables.quarantine_csv(quarantine), fingerprint=mark)
     return paths
-
-
-def _quarantine_csv(entries: list[dict]) -> bytes:
-    text = text_io.StringIO()
-    writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(entries)
-    return text.getvalue().encode()

@@ -33,9 +33,14 @@ def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
     return _resolve(plain, root), _without_paths(plain)
 
 
+def check_known(config: dict, keys: set[str], where: str) -> None:
+    """Raises a ValueError for keys that are unknown."""
+    stages.check_config(config, keys, where)
+
+
 def check_keys(config: dict, keys: set[str], where: str) -> None:
     """Raises a ValueError for keys that are unknown or missing."""
-    stages.check_config(config, keys, where)
+    check_known(config, keys, where)
     if missing := sorted(keys - set(config)):
         raise ValueError(f'{where}.{missing[0]} is missing; set it in the config file.')
 

@@ -20,7 +20,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Writes report.html from the folders of finished stages; each section has one source.
 
     `stages` describes every stage of `order` as {'folder', 'does', 'repeats'}; the other entries
-    name the folder that fills their section.
+    name the folder that fills their section. The rounds of `active` are those its record names.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     folders = {name: Path(config['stages'][name]['folder']) for name in config['order']}
@@ -47,6 +47,7 @@ def run(config: dict, workdir: str | Path) -> dict:
 def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
     """The plain data of `page.render`."""
     data, active = Path(config['data']['folder']), Path(config['active']['folder'])
+    record = report_data.read_json(active / 'active.json')
     columns = manifest.read(data / 'manifest.parquet')
     store = ImageStore(columns)
     evaluations = {name: Path(entry['folder']) for name, entry in config['evaluations'].items()}
@@ -62,39 +63,45 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
             'iqa_jax': artifacts.versions()['iqa-jax-gmad'],
             'jax': artifacts.versions()['jax'],
         },
-        'tiles': _tiles(config, summaries, results),
+        'tiles': _tiles(config, summaries, results, len(record['rounds'])),
         'stages': _stages(config, summaries),
         'gallery': report_data.gallery(columns, store, config['gallery_ref']),
         'proxies': report_data.proxies(data, columns),
         'training': [
-            {'name': name, 'curves': report_data.curves(folder / 'metrics.jsonl')}
-            for name in config['training_order']
-            for folder in [Path(config['trainings'][name]['folder'])]
+            {'name': name} | report_data.training(folder)
+            for name, folder in _trainings(config, active, record).items()
         ],
         'results': [{k: r[k] for k in ('name', 'rows', 'simulated')} for r in results.values()],
         'families': {d.name: report_data.family(d) for d in distortions.DISTORTIONS.values()},
         'scatters': [report_data.scatter(f, results[name]) for name, f in evaluations.items()],
         'per_distortion': report_data.per_distortion(headline, results[config['headline']]),
-        'gmad': report_data.gmad(active / 'round_01', columns, store),
+        'gmad': report_data.gmad(active / record['rounds'][0], columns, store),
         'hard_examples': report_data.hard(
             Path(config['hard']['folder']), columns, store, config['hard_images']
         ),
-        'active': [
-            entry | {'label': _set_label(entry['set'])}
-            for entry in report_data.read_json(active / 'active.json')['comparisons']
-        ],
+        'active': [entry | {'label': _set_label(entry['set'])} for entry in record['comparisons']],
         'observers': report_data.observers(Path(config['observers']['folder'])),
-        'quarantine': report_data.quarantine(data / 'quarantine.csv'),
+        'quarantine': report_data.quarantine(
+            folders | {f'active/{name}': active / name for name in record['stages']}
+        ),
         'provenance': report_data.provenance(folders, config['command']),
     }
 
 
+def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
+    """Folders of the trainings by name: those of the config, then every active round."""
+    folders = {n: Path(config['trainings'][n]['folder']) for n in config['training_order']}
+    for name in record['rounds']:
+        folders[f'active, {report_data.round_name(name)}'] = active / name / 'train'
+    return folders
+
+
 def _set_label(name: str) -> str:
     labels = {'old': 'test set rated before', 'fresh': 'fresh gMAD, not trained on'}
-    return labels.get(name, f'gMAD of {name.replace("_", " ")}, trained on')
+    return labels.get(name) or f'gMAD of {report_data.round_name(name)}, trained on'
 
 
-def _tiles(config: dict, summaries: dict, results: dict) -> list[dict]:
+def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[dict]:
     headline = results[config['headline']]
     comparisons = summaries['active']['comparisons']
     old, fresh = comparisons[0], comparisons[-1]
@@ -104,7 +111,8 @@ def _tiles(config: dict, summaries: dict, results: dict) -> list[dict]:
             'label': 'SRCC on photographs never trained on',
             'value': headline['rows'][0]['srcc'],
             'kind': 'score',
-            'note': f'against the {headline["target"]}, {headline["rows"][0]["refs"]} photographs',
+            'note': f'against the {report_data.target_name(headline)}, '
+            f'{headline["rows"][0]["refs"]} photographs',
             'simulated': headline['simulated'],
         },
         {
@@ -112,14 +120,15 @@ def _tiles(config: dict, summaries: dict, results: dict) -> list[dict]:
             'value': old['after'],
             'before': old['before'],
             'kind': 'score',
-            'note': 'before and after the active round',
+            'note': 'before and after '
+            + ('the active round' if rounds == 1 else f'{rounds} rounds'),
         },
         {
             'label': 'Fresh gMAD pairs ordered as people do',
             'value': fresh['after'],
             'before': fresh['before'],
             'kind': 'percent',
-            'note': f'{fresh["n"]} pairs found against the new model, not trained on',
+            'note': f'{fresh["n"]} decided pairs found against the new model, not trained on',
         },
         {
             'label': 'Images made',

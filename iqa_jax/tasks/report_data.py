@@ -49,8 +49,18 @@ def proxies(data: Path, columns: tables.Table) -> dict:
     }
 
 
+def training(folder: Path) -> dict:
+    """A training's curves, and whether a simulated panel gave its targets."""
+    summary = read_json(folder / 'stage.json')
+    return {
+        'curves': curves(folder / 'metrics.jsonl'),
+        'simulated': summary.get('simulated', False),
+    }
+
+
 def curves(path: Path) -> dict:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    """{quantity: (steps, values)} of a committed record of training, verified."""
+    rows = [json.loads(line) for line in artifacts.read(path).splitlines()]
     curves = {}
     for name in ('loss', 'val_srcc', 'disagreement'):
         found = [(row['step'], row[name]) for row in rows if name in row]
@@ -69,6 +79,16 @@ def family(distortion: distortions.Distortion) -> str:
     return distortion.function.__module__.rpartition('.')[2].replace('_', ' ')
 
 
+def target_name(results: dict) -> str:
+    """What a set was compared with, as the page writes it."""
+    return {'mos': 'MOS'}.get(results['target'], results['target'])
+
+
+def round_name(folder: str) -> str:
+    """'round_02' as the page writes it: round 2."""
+    return f'round {int(folder.removeprefix("round_"))}'
+
+
 def scatter(folder: Path, results: dict) -> dict:
     found = tables.read(folder / 'predictions.parquet')[0]
     row = results['rows'][0]
@@ -77,7 +97,7 @@ def scatter(folder: Path, results: dict) -> dict:
         'set': results['name'],
         'prediction': found[row['model']],
         'mos': found['target'],
-        'target': results['target'],
+        'target': target_name(results),
         'type': _type_names(found['type']),
         'curve': tuple(np.array(axis) for axis in row['curve']),
         'simulated': results['simulated'],
@@ -172,12 +192,17 @@ def observers(folder: Path) -> dict:
     }
 
 
-def quarantine(path: Path) -> list[dict]:
-    table = tables.read(path)[0]
-    return [
-        {'file': file, 'reason': reason}
-        for file, reason in zip(table['file'], table['reason'], strict=True)
-    ]
+def quarantine(folders: dict[str, Path]) -> list[dict]:
+    """What the stages set aside, by stage; a stage without quarantine.csv sets nothing aside."""
+    rows = []
+    for stage, folder in folders.items():
+        outputs = artifacts.meta(folder / 'stage.json')['meta']['outputs']
+        if 'quarantine.csv' not in outputs:
+            continue
+        table = tables.read(folder / 'quarantine.csv')[0]
+        for file, reason in zip(table['file'], table['reason'], strict=True):
+            rows.append({'stage': stage, 'file': file, 'reason': reason})
+    return rows
 
 
 def provenance(folders: dict[str, Path], command: str) -> dict:

@@ -3,8 +3,7 @@
 Works shard by shard; finished shards are kept, so a killed run goes on with the next one.
 """
 
-import csv
-import io as text_io
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from absl import logging
 from iqa_jax.data import manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
+from iqa_jax.models import quality
 from iqa_jax.runtime import artifacts, progress, stages
 from iqa_jax.tasks import opening
 from iqa_jax.training import saved_model
@@ -26,8 +26,10 @@ KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes scores.parquet: image_id, `name` and, with `twin`, `name_disagreement`."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    weights = Path(config['model']) / 'weights.msgpack'
-    stage = stages.Stage('score', workdir, given, inputs=[config['manifest'], weights])
+    weights = [Path(config['model']) / name for name in saved_model.FILES]
+    unsigned = _unsigned_files(config['manifest'])
+    identity = given | {'unsigned_files': unsigned}
+    stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
@@ -36,7 +38,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     )
     model, store = saved_model.load(config['model']), ImageStore(columns)
     n, size = len(store), config['shard_size']
-    shards, quarantine = [], []
+    shards, quarantine, scored = [], [], 0
     with progress.progress(total=n, desc='score', unit='images') as bar:
         for first in range(0, n, size):
             rows = np.arange(first, min(first + size, n))
@@ -46,6 +48,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                 table, bad = _score_shard(model, store, rows, config)
                 tables.write(path, table, {'quarantine': bad}, mark)
                 artifacts.crash_point('score.shard')
+                scored += len(rows)
             table, meta = tables.read(path)
             shards.append(table)
             quarantine += meta['quarantine']
@@ -58,13 +61,13 @@ def run(config: dict, workdir: str | Path) -> dict:
         described[f'{config["name"]}_disagreement'] = gap
     outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']
     tables.write(outputs[0], table, {'columns': described}, stage.fingerprint)
-    artifacts.commit(outputs[1], quarantine_csv(quarantine), fingerprint=stage.fingerprint)
+    artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
     seconds = time.monotonic() - start
     summary = {
         'images': len(table['image_id']),
         'quarantined': len(quarantine),
         'seconds': seconds,
-        'headline': f'{n / seconds:.1f} images/s',
+        'headline': f'{scored / seconds:.1f} images/s',
         'artifact': 'scores.parquet',
     }
     return stage.finish(summary, outputs)
@@ -128,16 +131,25 @@ def _batches(
                     name = str(store.columns['image_id'][row])
                     logging.warning('%s is left out: %s', name, image)
                     bad.append({'file': name, 'reason': str(image)})
+                elif min(image.shape[:2]) < quality.MINIMUM_SIDE:
+                    side = quality.MINIMUM_SIDE
+                    reason = f'it is smaller than {side}x{side} pixels'
+                    logging.warning('%s is left out: %s', store.columns['image_id'][row], reason)
+                    bad.append({'file': str(store.columns['image_id'][row]), 'reason': reason})
                 else:
                     shapes.setdefault(image.shape, []).append((row, image))
             for members in shapes.values():
                 yield [row for row, _ in members], np.stack([image for _, image in members])
 
 
-def quarantine_csv(entries: list[dict]) -> bytes:
-    """The quarantine list as CSV: file, reason."""
-    text = text_io.StringIO()
-    writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(entries)
-    return text.getvalue().encode()
+def _unsigned_files(path: str) -> list:
+    """(id, size, time) of files whose manifest has no digest, so that a changed one is seen."""
+    columns = manifest.read(path)
+    found = []
+    for image_id, file, digest in zip(
+        columns['image_id'], columns['file'], columns['sha256'], strict=True
+    ):
+        if file and not digest and os.path.exists(file):
+            status = os.stat(file)
+            found.append([image_id, status.st_size, status.st_mtime_ns])
+    return found

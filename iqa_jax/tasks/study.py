@@ -29,6 +29,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     opening.check_keys(config['panel'], PANEL_KEYS, 'config.panel')
+    opening.check_known(config['per_split'], set(kadis.SPLITS), 'config.per_split')
     if config['panel']['kind'] != 'simulated':
         raise ValueError(f"config.panel.kind={config['panel']['kind']!r}; use 'simulated'.")
     inputs = [

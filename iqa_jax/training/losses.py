@@ -30,7 +30,7 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
       prediction: [B, 1], higher is better.
       out: the model's `out`; `std` [B] when the model has an uncertainty head, else s = 1.
       batch: target [B, 1], target_std [B], database [B].
-      options: labels, and hinge_weight and hinge_margin for the uncertainty head.
+      options: labels; hinge_weight and hinge_margin count with the uncertainty head only.
     """
     score, target, spread, database = (
         parallel.gather(x)
@@ -51,7 +51,7 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
     p, not_p = norm.cdf(z), norm.cdf(-z)  # 1 - P would cancel in float32
     gap = target[first] - target[second]
     valid = database[first] == database[second]
-    if options.get('labels', 'soft') == 'binary':
+    if options['labels'] == 'binary':
         g = (gap > 0).astype(jnp.float32)
         not_g = 1 - g
         valid &= gap != 0
@@ -61,14 +61,15 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
     loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt(not_p * not_g + EPSILON)
     if has_std:
         sign = jnp.sign(spread[first] - spread[second])
-        margin = options.get('hinge_margin', 0.025)
-        hinge = jnp.maximum(0.0, margin - sign * (std[first] - std[second]))
-        loss = loss + options.get('hinge_weight', 1.0) * hinge
+        hinge = jnp.maximum(0.0, options['hinge_margin'] - sign * (std[first] - std[second]))
+        loss = loss + options['hinge_weight'] * hinge
     weight = valid.astype(jnp.float32)
     return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 LOSSES = {'mse': mse, 'fidelity': fidelity}
+OPTIONS = {'mse': set(), 'fidelity': {'labels', 'hinge_weight', 'hinge_margin'}}
+LABELS = ('soft', 'binary')
 
 
 def get(name: str):

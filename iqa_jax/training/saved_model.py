@@ -9,10 +9,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from iqa_jax import models
 from iqa_jax.runtime import artifacts, parallel
 from iqa_jax.training import pruning, steps
+
+FILES = ('weights.msgpack', 'model.json')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class SavedModel:
       spec: arguments of `models.build`.
       targets: name of each output; every output is higher-is-better.
       variables: params, batch_stats, and the twin's when the model was trained with one.
-      meta: config, versions and training step.
+      meta: config, versions, training step, origin of the first weights, simulated.
     """
 
     spec: dict
@@ -129,6 +132,12 @@ def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
 
     flat = flax.traverse_util.flatten_dict(variables, sep='/')
     taken = {path: take(path, ours) for path, ours in flat.items()}
+    fresh = [path for path, value in taken.items() if value is flat[path]]
+    if fresh:
+        logging.warning(
+            '%d of %d arrays find no saved one of their name and shape and start fresh: %s ...',
+            len(fresh), len(flat), fresh[0],
+        )  # fmt: skip
     return flax.traverse_util.unflatten_dict(taken, sep='/')
 
 

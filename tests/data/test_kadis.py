@@ -22,6 +22,27 @@ def test_too_few_photos_is_a_sentence():
         kadis.assign_splits(REFS[:2], (1, 1, 1, 1), 0)
 
 
+@pytest.mark.parametrize(
+    ('shares', 'count', 'enough', 'split'),
+    [((2, 1, 1, 1), 5, 9, 'test'), ((4, 0, 0, 1), 6, 8, 'pool'), ((11, 2, 4, 4), 6, 10, 'test')],
+)
+def test_a_tested_split_of_one_photo_is_refused_with_the_number_that_works(
+    shares, count, enough, split
+):
+    want = f'{count} photographs are too few: split {split} would get 1 and needs 2; .*'
+    with pytest.raises(ValueError, match=f'{want} need {enough} photographs'):
+        kadis.assign_splits(REFS[:count], shares, 0)
+    with pytest.raises(ValueError, match='too few'):
+        kadis.assign_splits(REFS[: enough - 1], shares, 0)
+    dealt = list(kadis.assign_splits(REFS[:enough], shares, 0).values())
+    assert dealt.count(split) >= 2
+
+
+def test_training_and_validation_may_have_one_photo():
+    splits = kadis.assign_splits(REFS[:2], (1, 1, 0, 0), 0)
+    assert sorted(splits.values()) == ['train', 'val']
+
+
 def test_plan_has_every_cell_once_and_no_content_on_two_sides():
     splits = kadis.assign_splits(REFS, (11, 2, 4, 4), 0)
     plan = kadis.plan(splits, [1, 10], (1, 2, 3, 4, 5), 0, 7, 'bundled')

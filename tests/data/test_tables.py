@@ -55,6 +55,15 @@ def test_a_flipped_byte_is_seen(tmp_path):
         tables.read(path)
 
 
+def test_quarantine_entries_come_back_from_their_csv(tmp_path):
+    assert tables.quarantine_csv([]) == b'file,reason\n'
+    path = tmp_path / 'quarantine.csv'
+    path.write_bytes(tables.quarantine_csv([{'file': 'a,b.png', 'reason': 'is "empty"\nindeed'}]))
+    columns = tables.read(path)[0]
+    assert columns['file'].tolist() == ['a,b.png']
+    assert columns['reason'].tolist() == ['is "empty"\nindeed']
+
+
 def test_join_orders_by_id_and_counts_missing():
     ids = np.array(['c', 'a'], object)
     assert tables.join(ids, COLUMNS, ['ssim'], 'scores')['ssim'].tolist() == [1.0, 0.5]
@@ -64,17 +73,24 @@ def test_join_orders_by_id_and_counts_missing():
         tables.join(ids, COLUMNS, ['gmsd'], 'scores')
 
 
-def test_manifest_completes_columns_and_resolves_files(tmp_path):
+@pytest.mark.parametrize('suffix', ['parquet', 'csv'])
+def test_manifest_completes_columns_and_resolves_files(tmp_path, suffix):
+    path = tmp_path / f'manifest.{suffix}'
     (tmp_path / 'images').mkdir()
     columns = {
         'image_id': np.array(['a', 'b'], object),
         'file': np.array([str(tmp_path / 'images/a.png'), ''], object),
+        'ref_file': np.array(['', str(tmp_path / 'images/a.png')], object),
+        'ref_sha256': np.array(['', '12'], object),
     }
-    manifest.write(tmp_path / 'manifest.parquet', columns, {})
-    stored = tables.read(tmp_path / 'manifest.parquet')[0]
+    manifest.write(path, columns, {})
+    stored = tables.read(path)[0]
     assert stored['file'].tolist() == ['images/a.png', '']
-    read = manifest.read(tmp_path / 'manifest.parquet')
+    assert stored['ref_file'].tolist() == ['', 'images/a.png']
+    read = manifest.read(path)
     assert read['file'].tolist() == [str(tmp_path / 'images/a.png'), '']
+    assert read['ref_file'].tolist() == ['', str(tmp_path / 'images/a.png')]
+    assert read['ref_sha256'].tolist() == ['', '12']
     assert read['ref_id'].tolist() == ['a', 'b']
     assert np.isnan(read['mos']).all() and read['split'].tolist() == ['pool', 'pool']
 

@@ -149,7 +149,7 @@ def full_context(name='full', simulated=True):
                 }
             ],
         },
-        'quarantine': [{'file': name, 'reason': name}],
+        'quarantine': [{'stage': name, 'file': name, 'reason': name}],
         'provenance': {
             'command': name,
             'config': {'key': name},

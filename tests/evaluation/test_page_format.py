@@ -26,6 +26,7 @@ def test_durations(value, text):
 
 
 def test_numbers():
+    assert page_format.signed(0.3, 0) == '0' and page_format.signed(0.6, 0) == '+1'
     assert page_format.number(-0.0004) == '0.000'
     assert page_format.number(-1234.5, 1) == '−1,234.5'
     assert page_format.signed(0.25, 2) == '+0.25'

@@ -31,11 +31,10 @@ def kadid():
 @pytest.mark.parametrize('metric', METRICS)
 def test_real_scores_agree_with_scipy_and_approach_the_published_figures(kadid, metric):
     x, y = kadid[metric], kadid['dmos']
-    found = statistics.correlations(x, y)
+    found = {name: statistics.STATISTICS[name](x, y) for name in ('srcc', 'krcc', 'plcc')}
     assert found['srcc'] == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
     assert found['krcc'] == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
     assert found['plcc'] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
-    assert found['images'] == 500 and found['reason'] == ''
     srcc, krcc = PUBLISHED[metric]
     # Distances against quality: negative. A sample of 500 has a standard error near .02.
     assert -found['srcc'] == pytest.approx(srcc, abs=0.03)
@@ -115,9 +114,8 @@ def test_constant_predictions_give_nan_and_say_why():
     for statistic in (statistics.srcc, statistics.krcc, statistics.plcc):
         with pytest.warns(UserWarning, match='is nan: all 4 predictions are equal'):
             assert np.isnan(statistic([2, 2, 2, 2], [1, 2, 3, 4]))
-    found = statistics.correlations([1, 2, 3], [5, 5, 5])
-    assert np.isnan(found['srcc']) and found['reason'] == 'all 3 targets are equal'
-    assert found['rmse'] == pytest.approx((29 / 3) ** 0.5)
+    with pytest.warns(UserWarning, match='is nan: all 3 targets are equal'):
+        assert np.isnan(statistics.srcc([1, 2, 3], [5, 5, 5]))
     with pytest.warns(UserWarning):
         interval = statistics.bootstrap([2, 2, 2], [1, 2, 3], ['a', 'b', 'c'])
     assert np.isnan(interval['low']) and interval['undefined'] == 1000
@@ -143,14 +141,6 @@ def test_errors_are_sentences():
         statistics.bootstrap([1, 2, 3], [1, 2, 4], ['a', 'a', 'a'])
     with pytest.raises(ValueError, match='one entry for each of 3 images'):
         statistics.bootstrap([1, 2, 3], [1, 2, 4], ['a', 'b'])
-    with pytest.raises(ValueError, match='same keys in all'):
-        statistics.median_over_splits([{'srcc': 1.0}, {'plcc': 1.0}])
-
-
-def test_median_over_splits_leaves_undefined_splits_out_and_counts_them():
-    found = statistics.median_over_splits([{'srcc': x} for x in (0.8, 0.9, np.nan, 0.7)])
-    assert found['srcc']['median'] == 0.8 and found['srcc']['max'] == 0.9
-    assert (found['srcc']['splits'], found['srcc']['undefined']) == (4, 1)
 
 
 def test_pairwise_accuracy_counts_predicted_ties_half_and_leaves_human_ties_out():
@@ -158,6 +148,21 @@ def test_pairwise_accuracy_counts_predicted_ties_half_and_leaves_human_ties_out(
     assert statistics.pairwise_accuracy([2, -1, 0, 7], better, worse) == pytest.approx(1.5 / 3)
     with pytest.warns(UserWarning, match='all pairs equal'):
         assert np.isnan(statistics.pairwise_accuracy([1.0], [3], [3]))
+
+
+def test_bootstrap_of_pairs_resamples_those_people_decided():
+    # Every decided pair is right: pairs that people find equal must not pull the interval down.
+    better, worse = np.array([9.0, 8, 7, 5, 5, 5]), np.array([1.0, 2, 3, 5, 5, 5])
+    found = statistics.bootstrap_pairs(better - worse, better, worse)
+    assert found == {'value': 1.0, 'low': 1.0, 'high': 1.0}
+    rng = np.random.default_rng(0)
+    a, b, gap = rng.random(50), rng.random(50), rng.normal(size=50)
+    found = statistics.bootstrap_pairs(gap, a, b)
+    assert found == statistics.bootstrap_pairs(gap, a, b)
+    assert found['value'] == statistics.pairwise_accuracy(gap, a, b)
+    assert found['low'] < found['value'] < found['high']
+    with pytest.warns(UserWarning, match='all pairs equal'):
+        assert np.isnan([*statistics.bootstrap_pairs([1.0], [3], [3]).values()]).all()
 
 
 # ---- logistic mapping ---------------------------------------------------------------------------
@@ -188,7 +193,7 @@ def test_five_parameter_fit_that_turns_back_is_not_called_monotone():
 @pytest.mark.parametrize('parameters', [4, 5])
 def test_fit_of_real_scores_is_no_worse_than_a_general_optimizer(kadid, metric, parameters):
     x, y = kadid[metric], kadid['dmos']
-    found = logistic.map_plcc_rmse(x, y, parameters)
+    fit = logistic.fit_logistic(x, y, parameters)
 
     z = (x - x.mean()) / x.std()
 
@@ -201,11 +206,9 @@ def test_fit_of_real_scores_is_no_worse_than_a_general_optimizer(kadid, metric, 
     other = scipy.optimize.differential_evolution(
         error, [(-2, 3), (-4, 4)], seed=0, maxiter=40, popsize=10, polish=False
     )
-    assert found['rmse'] <= np.sqrt(other.fun) * (1 + 1e-6)
-    mapped = found['mapping'](x)
-    assert found['rmse'] == pytest.approx(statistics.rmse(mapped, y), rel=1e-9)
-    assert found['plcc'] == pytest.approx(statistics.plcc(mapped, y), abs=1e-9)
-    assert found['plcc'] > abs(statistics.plcc(x, y))
+    assert fit.rmse <= np.sqrt(other.fun) * (1 + 1e-6)
+    assert fit.rmse == pytest.approx(statistics.rmse(fit(x), y), rel=1e-9)
+    assert statistics.plcc(fit(x), y) > abs(statistics.plcc(x, y))
 
 
 def test_four_parameter_mapping_keeps_the_order_beyond_the_fitted_scores(kadid):
@@ -217,10 +220,12 @@ def test_four_parameter_mapping_keeps_the_order_beyond_the_fitted_scores(kadid):
 def test_fit_does_not_depend_on_units_or_on_the_order_of_images(kadid):
     x, y = kadid['DSSIM'], kadid['dmos']
     rows = np.random.default_rng(0).permutation(len(x))
-    plain = logistic.map_plcc_rmse(x, y)
-    other = logistic.map_plcc_rmse(1e4 * x[rows] - 3, 25 * (y[rows] - 1))
-    assert other['plcc'] == pytest.approx(plain['plcc'], abs=1e-6)
-    assert other['rmse'] == pytest.approx(25 * plain['rmse'], rel=1e-6)
+    plain = logistic.fit_logistic(x, y)
+    moved = 1e4 * x - 3
+    other = logistic.fit_logistic(moved[rows], 25 * (y[rows] - 1))
+    assert other.rmse == pytest.approx(25 * plain.rmse, rel=1e-6)
+    agreement = [statistics.plcc(fit(s), y) for fit, s in ((plain, x), (other, moved))]
+    assert agreement[1] == pytest.approx(agreement[0], abs=1e-6)
 
 
 def test_too_few_distinct_scores_fall_back_to_a_line_with_a_warning():
@@ -228,10 +233,9 @@ def test_too_few_distinct_scores_fall_back_to_a_line_with_a_warning():
         fit = logistic.fit_logistic([1, 2, 3, 3], [2, 4, 6, 6])
     assert fit.parameters == 2 and 'line' in fit.note
     np.testing.assert_allclose(fit([0, 10]), [0, 20], atol=1e-9)
-    with pytest.warns(UserWarning) as caught:
-        flat = logistic.map_plcc_rmse([1, 1, 1], [1, 2, 3])
-    assert np.isnan(flat['plcc']) and any('PLCC is nan' in str(w.message) for w in caught)
-    np.testing.assert_allclose(flat['mapping']([1, 9]), [2, 2])
+    with pytest.warns(UserWarning, match='1 distinct scores are too few'):
+        flat = logistic.fit_logistic([1, 1, 1], [1, 2, 3])
+    np.testing.assert_allclose(flat([1, 9]), [2, 2])
 
 
 def test_no_convergence_falls_back_to_a_line_with_a_warning(monkeypatch):
@@ -246,4 +250,4 @@ def test_logistic_refuses_other_parameter_counts_and_bad_numbers():
     with pytest.raises(ValueError, match='parameters must be 4 or 5'):
         logistic.fit_logistic([1, 2, 3], [1, 2, 3], 3)
     with pytest.raises(ValueError, match='NaN or infinite'):
-        logistic.map_plcc_rmse([1, 2, np.inf], [1, 2, 3])
+        logistic.fit_logistic([1, 2, np.inf], [1, 2, 3])

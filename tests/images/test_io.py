@@ -236,8 +236,11 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path):
         'missing.png': 'not a file',
     }
     for name, reason in reasons.items():
-        with pytest.raises(image_io.ImageError, match=f'{name}.*{reason}'):
-            image_io.decode(tmp_path / name)
+        for read in (image_io.decode, image_io.read_file):
+            if read is image_io.read_file and reason == 'not an image':
+                continue
+            with pytest.raises(image_io.ImageError, match=f'{name}.*{reason}'):
+                read(tmp_path / name)
     with pytest.raises(image_io.ImageError, match='empty'):
         image_io.decode(b'')
 
@@ -245,5 +248,20 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path):
 def test_a_file_far_larger_than_any_allowed_image_is_not_read(tmp_path):
     with open(tmp_path / 'huge.png', 'wb') as file:
         file.truncate(2**33)
-    with pytest.raises(image_io.ImageError, match='too many for an image'):
-        image_io.decode(tmp_path / 'huge.png')
+    for read in (image_io.decode, image_io.read_file):
+        with pytest.raises(image_io.ImageError, match='huge.png has .* too many for an image'):
+            read(tmp_path / 'huge.png')
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_its_path_first(tmp_path, monkeypatch):
+    path = tmp_path / 'secret.png'
+    path.write_bytes(b'x')
+    assert image_io.read_file(path) == b'x'
+
+    def refuse(self):
+        raise PermissionError(13, 'Permission denied', str(self))
+
+    monkeypatch.setattr(type(path), 'read_bytes', refuse)  # root may read every file
+    with pytest.raises(image_io.ImageError) as error:
+        image_io.read_file(path)
+    assert str(error.value) == f'{path} cannot be read: Permission denied'

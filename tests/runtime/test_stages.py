@@ -17,8 +17,8 @@ SUMMARY = {
 }
 
 
-def finished(folder, config, inputs=(), extra=()):
-    stage = stages.Stage('score', folder, config, inputs=inputs, extra=extra)
+def finished(folder, config, inputs=()):
+    stage = stages.Stage('score', folder, config, inputs=inputs)
     output = folder / 'sub' / 'scores.csv'
     artifacts.commit(output, b'a,b\n', fingerprint=stage.fingerprint)
     assert stage.finish(SUMMARY | {'best': np.float32(0.5)}, [output]) == SUMMARY | {'best': 0.5}
@@ -44,22 +44,25 @@ def test_what_changes_the_fingerprint(tmp_path, monkeypatch):
     artifacts.commit(ours, b'1')
     foreign.write_bytes(b'2')
 
-    def mark(config=1, name='score', inputs=(ours, foreign), extra=()):
-        return stages.Stage(name, tmp_path, {'k': config}, inputs, extra).fingerprint
+    def mark(config=1, name='score', inputs=(ours, foreign)):
+        return stages.Stage(name, tmp_path, {'k': config}, inputs).fingerprint
 
     first = mark()
     assert first == mark()
     moved = tmp_path / 'elsewhere' / 'other_name.csv'
     artifacts.commit(moved, b'1')
     assert mark(inputs=(moved, foreign)) == first  # content counts, names do not
-    others = [mark(config=2), mark(name='train'), mark(extra=('x',)), mark(inputs=(ours,))]
+    others = [mark(config=2), mark(name='train'), mark(inputs=(ours,))]
     artifacts.commit(ours, b'10')
     others.append(mark())
     artifacts.commit(ours, b'1')
     foreign.write_bytes(b'20')
     others.append(mark())
     foreign.write_bytes(b'2')
-    monkeypatch.setattr(stages, '__version__', '99')
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, 'versions', lambda: {'jax': '99'})
+        others.append(mark())
+    monkeypatch.setattr(stages, '_source_digest', lambda: 'other code')
     others.append(mark())
     assert len({first, *others}) == len(others) + 1
 

@@ -1,5 +1,8 @@
 """Bad input: one clear sentence, the rest processed, and an exit code that says so."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,7 +34,8 @@ STOP_AFTER_DATA = '--config.order=("data",)'
 @pytest.fixture
 def mixed_folder(photos):
     """Four good photographs among files that cannot be used."""
-    good = (photos / 'photo0.png').read_bytes()
+    (photos / 'photo3.png').rename(photos / 'wrong_suffix.jpg')
+    Image.open(photos / 'photo0.png').save(photos / 'repeat.bmp')
     Image.open(photos / 'photo1.png').save(photos / 'cut.jpg', quality=95)
     whole = (photos / 'cut.jpg').read_bytes()
     (photos / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
@@ -39,29 +43,46 @@ def mixed_folder(photos):
     Image.new('CMYK', (128, 96)).save(photos / 'ink.jpg')
     Image.fromarray(np.zeros((96, 128), np.uint16)).save(photos / 'deep.png')
     (photos / 'page.jpg').write_text('<html>not a picture</html>')
-    (photos / 'wrong_suffix.jpg').write_bytes(good)
+    (photos / 'dangling.png').symlink_to(photos / 'nowhere')
+    (photos / 'folder.png').mkdir()
+    os.mkfifo(photos / 'pipe.png')
+    with open(photos / 'huge.png', 'wb') as file:
+        file.truncate(2**33)
     return photos
 
 
 def test_unusable_photos_are_quarantined_with_reasons_and_the_rest_is_made(mixed_folder, tmp_path):
     summary = make_data.run(DATA | {'photos': str(mixed_folder)}, tmp_path / 'data')
-    assert summary['quarantined'] == 5 and summary['photos'] == 5
+    assert summary['quarantined'] == 10 and summary['photos'] == 4
     table = tables.read(tmp_path / 'data/quarantine.csv')[0]
     reasons = {f.rpartition('/')[2]: r for f, r in zip(table['file'], table['reason'], strict=True)}
-    assert set(reasons) == {'cut.jpg', 'one.png', 'ink.jpg', 'deep.png', 'page.jpg'}
-    assert 'smaller than 128x96' in reasons['one.png']
-    assert 'CMYK' in reasons['ink.jpg'] and 'more than 8 bits' in reasons['deep.png']
-    assert len(manifest.read(tmp_path / 'data/manifest.parquet')['image_id']) == 5 * 3
+    for name, reason in {
+        'cut.jpg': 'damaged or truncated',
+        'one.png': 'smaller than 128x96',
+        'ink.jpg': 'CMYK',
+        'deep.png': 'more than 8 bits',
+        'page.jpg': 'not an image',
+        'repeat.bmp': f'shows the same picture as {mixed_folder}/photo0.png',
+        'dangling.png': 'is not a file',
+        'folder.png': 'is not a file',
+        'pipe.png': 'is not a file',
+        'huge.png': 'too many for an image',
+    }.items():
+        assert reason in reasons.pop(name)
+    assert not reasons
+    made = manifest.read(tmp_path / 'data/manifest.parquet')
+    assert len(made['image_id']) == 4 * 3
+    assert set(made['ref_id']) == {'photo0', 'photo1', 'photo2', 'wrong_suffix'}
 
 
 def test_exit_codes_and_sentences_of_the_command_line(main, mixed_folder, tmp_path):
     folder, work = f'--config.photos={mixed_folder}', ('--workdir', str(tmp_path / 'w'))
     small = '--config.stages.data.size=(96, 128)'
     metric = '--config.stages.data.metrics=("gmsd",)'
-    shares = '--config.stages.data.split_shares=(2, 1, 1, 1)'
+    shares = '--config.stages.data.split_shares=(2, 1, 0, 0)'
     done = main(*SMOKE, *work, folder, small, metric, shares, STOP_AFTER_DATA)
     assert done.returncode == 3, done.stderr
-    assert '5 quarantined' in done.stderr
+    assert '10 quarantined' in done.stderr
     (tmp_path / 'empty').mkdir()
     empty = f'--config.photos={tmp_path / "empty"}'
     done = main(*SMOKE, *work, empty)
@@ -85,7 +106,7 @@ def test_unknown_and_missing_keys_are_named(tmp_path):
         make_data.run(DATA | {'sead': 1}, tmp_path)
     with pytest.raises(ValueError, match='config.knots is missing'):
         make_data.run({k: v for k, v in DATA.items() if k != 'knots'}, tmp_path)
-    with pytest.raises(ValueError, match='config.types|jpg'):
+    with pytest.raises(ValueError, match="distortion 'jpg' is unknown"):
         make_data.run(DATA | {'types': ('jpg',)}, tmp_path)
 
 
@@ -153,6 +174,10 @@ def train_config(smoke, **changes):
     return stage | {'root': str(smoke)} | changes
 
 
+FIDELITY = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
+ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
+
+
 @pytest.mark.parametrize(
     ('changes', 'sentence'),
     [
@@ -160,6 +185,17 @@ def train_config(smoke, **changes):
         ({'crop': (400, 64)}, r'smaller than config\.crop'),
         ({'targets': ('vif',)}, 'no column vif'),
         ({'loss': 'huber'}, "config.loss='huber' is unknown"),
+        ({'loss': 'fidelity', 'loss_options': {}}, r'config\.loss_options\.\w+ is missing'),
+        ({'loss': 'fidelity', 'loss_options': FIDELITY}, 'ranks by one target, not 4'),
+        (ONE_TARGET | {'loss_options': FIDELITY | {'labels': 'hard'}}, "labels='hard'; use one of"),
+        (ONE_TARGET | {'loss_options': FIDELITY}, 'no mos_std for some images'),
+        ({'loss_options': {'label': 'soft'}}, r'config\.loss_options\.label is not a key'),
+        ({'log_steps': 0}, r'config\.log_steps=0; use 1 or more'),
+        ({'total_steps': 0}, 'comes to no step'),
+        ({'databases': {}}, r'config\.databases is empty'),
+        ({'databases': {'a': {'manifest': 'data/manifest.parquet', 'scores': ''}}}, 'weight is'),
+        ({'freeze': ('backbones',)}, r"config\.freeze names 'backbones'"),
+        ({'model': {'backbone': 'tiny', 'width': 3}}, r'config\.model\.width is not a key'),
         ({'total_epochs': 2}, 'Set exactly one of config.total_steps'),
         ({'init_from': 'finetune/nothing'}, 'weights.msgpack'),
         ({'ohem': {'ratio': 0.5}}, r'config\.ohem\.\w+ is missing'),
@@ -186,6 +222,8 @@ def test_stages_name_the_table_that_lacks_rows(smoke, tmp_path):
         evaluate.run(unseen, tmp_path)
     panel = stages.rate.to_dict() | {'root': str(smoke)}
     del panel['folder']
+    with pytest.raises(ValueError, match=r'config\.per_split\.trian is not a key.*mean train'):
+        study.run(panel | {'per_split': {'trian': 3}}, tmp_path)
     panel['panel'] = panel['panel'] | {'kind': 'crowd'}
     with pytest.raises(ValueError, match="config.panel.kind='crowd'"):
         study.run(panel, tmp_path)
@@ -210,3 +248,108 @@ def test_gmad_refuses_a_column_without_direction(smoke, tmp_path):
         gmad.run(config, tmp_path / 'out')
     config['models']['mine']['higher_is_better'] = True
     assert gmad.run(config, tmp_path / 'out')['pairs'] > 0
+
+
+def test_scoring_leaves_out_pictures_too_small_for_the_model(smoke, tmp_path):
+    sizes = {'small': (1, 1, 3), 'large': (40, 40, 3)}
+    for name, shape in sizes.items():
+        (tmp_path / f'{name}.png').write_bytes(io.encode_png(np.zeros(shape, np.uint8)))
+    files = np.array([str(tmp_path / f'{name}.png') for name in sizes], object)
+    columns = {'image_id': np.array(list(sizes), object), 'file': files}
+    manifest.write(tmp_path / 'manifest.csv', manifest.complete(columns, 'm'), {})
+    config = score_config(smoke, manifest=str(tmp_path / 'manifest.csv'), splits=('pool',))
+    summary = score.run(config, tmp_path / 'out')
+    assert summary['images'] == 1 and summary['quarantined'] == 1
+    table = tables.read(tmp_path / 'out/quarantine.csv')[0]
+    assert table['file'].tolist() == ['small'] and 'smaller than 32x32' in table['reason'][0]
+    # A changed file without a digest is scored anew.
+    (tmp_path / 'small.png').write_bytes(io.encode_png(np.ones((50, 50, 3), np.uint8)))
+    assert score.run(config, tmp_path / 'out')['images'] == 2
+
+
+def gapped_scores(smoke, folder, split):
+    """A score table that lacks the first image of a split and has NaN for the second one."""
+    columns = manifest.read(smoke / 'data/manifest.parquet')
+    ids = columns['image_id'][columns['split'] == split]
+    values = np.random.default_rng(0).random(len(ids)).astype(np.float32)
+    values[1] = np.nan
+    described = {'columns': {'mine': {'higher_is_better': True, 'origin': 'test'}}}
+    table = {'image_id': ids[1:], 'mine': values[1:]}
+    tables.write(folder / 'gaps.parquet', table, described)
+    return {'scores': str(folder / 'gaps.parquet'), 'column': 'mine'}, ids[:2].tolist()
+
+
+def gmad_config(smoke, **changes):
+    from configs import gmad as config
+
+    plain = config.get_config('smoke').to_dict() | {'root': str(smoke)}
+    return plain | changes
+
+
+def test_gmad_goes_on_without_the_images_that_score_set_aside(smoke, tmp_path, caplog):
+    column, lost = gapped_scores(smoke, tmp_path, 'pool')
+    config = gmad_config(smoke, models={'mine': column})
+    summary = gmad.run(config, tmp_path / 'out')
+    assert summary['quarantined'] == 2 and summary['pairs'] > 0
+    found = tables.read(tmp_path / 'out/quarantine.csv')[0]
+    assert found['file'].tolist() == lost
+    assert found['reason'].tolist() == ['no finite score of mine'] * 2
+    assert f'{lost[0]} the first' in caplog.text
+    pairs = tables.read(tmp_path / 'out/pairs.parquet')[0]
+    assert not {*pairs['image_id_best'], *pairs['image_id_worst']} & {*lost}
+
+
+def test_evaluate_goes_on_without_the_images_that_score_set_aside(smoke, tmp_path):
+    from configs import evaluate as module
+
+    column, lost = gapped_scores(smoke, tmp_path, 'test')
+    config = module.get_config('smoke').to_dict() | {
+        'root': str(smoke),
+        'manifest': 'data/manifest.parquet',
+        'proxies': 'data/proxies.parquet',
+        'headline': 'mine',
+    }
+    config['columns'] |= {'mine': column | {'kind': 'blind model'}}
+    summary = evaluate.run(config, tmp_path / 'out')
+    assert summary['quarantined'] == 2
+    assert tables.read(tmp_path / 'out/quarantine.csv')[0]['file'].tolist() == lost
+    found = tables.read(tmp_path / 'out/predictions.parquet')[0]
+    assert len(found['image_id']) == summary['images'] and not {*found['image_id']} & {*lost}
+    assert all(np.isfinite(found[name]).all() for name in ('mine', 'gmsd', 'quality', 'target'))
+
+
+def test_pairs_that_do_not_count_are_counted(tmp_path):
+    """One decided pair, a tie of people, a pair nobody rated and one without a score."""
+    ids = np.array([*'abcde'], object)
+    mos = np.array([90, 10, 50, 50, 70], np.float32)
+    rated = {'image_id': ids, 'mos': mos, 'split': np.full(5, 'test', object)}
+    manifest.write(tmp_path / 'rated.parquet', manifest.complete(rated, 'rated'), {})
+    scores = {'image_id': ids[:4], 'mine': np.array([4, 1, 2, 3], np.float32)}
+    tables.write(tmp_path / 'scores.parquet', scores)
+    sides = {'image_id_best': [*'acae'], 'image_id_worst': [*'bdxa']}
+    tables.write(tmp_path / 'pairs.csv', {k: np.array(v, object) for k, v in sides.items()})
+    mine = {'scores': 'scores.parquet', 'column': 'mine', 'higher_is_better': True}
+    config = {
+        'task': 'evaluate', 'root': str(tmp_path), 'name': 'five', 'manifest': 'rated.parquet',
+        'splits': ('test',), 'proxies': '', 'columns': {'mine': mine | {'kind': 'blind model'}},
+        'headline': 'mine', 'pairs': 'pairs.csv', 'logistic_parameters': 4, 'resamples': 50,
+        'seed': 0,
+    }  # fmt: skip
+    with pytest.warns(UserWarning, match='too few for 4 parameters'):
+        evaluate.run(config, tmp_path / 'out')
+    (row,) = json.loads((tmp_path / 'out/results.json').read_text())['pairs']
+    counts = {'n': 1, 'ties': 1, 'unrated': 1, 'unscored': 1}
+    assert row == {'model': 'mine', 'accuracy': [1.0, 1.0, 1.0]} | counts
+
+
+def test_gmad_takes_one_role_and_images_again_where_the_config_says_so(smoke, tmp_path):
+    once = gmad.run(gmad_config(smoke, roles=('attacker',)), tmp_path / 'once')
+    roles = tables.read(tmp_path / 'once/pairs.parquet')[0]['role']
+    assert {*roles.tolist()} == {'attacker'}
+    again = gmad_config(smoke, roles=('attacker',), each_image_once=False)
+    assert gmad.run(again, tmp_path / 'again')['pairs'] >= once['pairs']
+    shown = tables.read(tmp_path / 'again/pairs.parquet')[0]
+    images = [*shown['image_id_best'].tolist(), *shown['image_id_worst'].tolist()]
+    assert len(set(images)) < len(images)
+    with pytest.raises(ValueError, match='roles must be'):
+        gmad.run(gmad_config(smoke, roles=('judge',)), tmp_path / 'out')

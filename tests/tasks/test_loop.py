@@ -1,16 +1,20 @@
 """The whole loop through `main`: what it leaves, that it repeats nothing and survives kills."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import iqa_jax
+from configs import quickstart
 from iqa_jax.data import manifest, tables
 from iqa_jax.images import io
+from iqa_jax.runtime import artifacts
+from iqa_jax.tasks import active, report, report_data
 
 CONFIG = ('--config', 'configs/quickstart.py:smoke', '--workdir')
-FINAL_SCORES = 'active/round_02/score/scores.parquet'
+FINAL_SCORES = 'active/scores.parquet'
 
 
 def test_the_run_ends_with_the_report_and_one_line_per_stage(smoke):
@@ -84,6 +88,86 @@ def test_the_exported_model_scores_as_the_score_stage_did(smoke):
         model.score(image[..., 0])
     with pytest.raises(ValueError, match='uint8, or float in'):
         model.score(image.astype(np.float32))
+
+
+def test_active_leaves_the_scores_and_the_model_of_its_last_round(smoke):
+    table, meta = tables.read(smoke / FINAL_SCORES)
+    last, described = tables.read(smoke / 'active/round_02/score/scores.parquet')
+    assert meta == described and meta['columns']['quality']['higher_is_better'] is True
+    np.testing.assert_array_equal(table['quality'], last['quality'])
+    weights = [
+        smoke / f / 'weights.msgpack' for f in ('active/model', 'active/round_01/train/model')
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    record = json.loads((smoke / 'active/active.json').read_text())
+    assert record['rounds'] == ['round_01']
+    for entry in record['comparisons']:
+        if entry['measure'] == 'SRCC':
+            value, low, high = entry['difference']
+            assert value == pytest.approx(entry['after'][0] - entry['before'][0])
+            assert low <= value <= high
+
+
+@pytest.fixture(scope='module')
+def two_rounds(smoke, tmp_path_factory):
+    """The smoke run's folders with a second active round and its report; (workdir, config)."""
+    workdir = tmp_path_factory.mktemp('two')
+    for path in smoke.iterdir():
+        if path.is_dir() and path.name != 'active':
+            (workdir / path.name).symlink_to(path)
+    shutil.copytree(smoke / 'active', workdir / 'active')
+    stages = quickstart.get_config('smoke').stages
+    config = stages.active.to_dict() | {'root': str(workdir), 'rounds': 2}
+    del config['folder']
+    active.run(config, workdir / 'active')
+    page = stages.report.to_dict() | {'root': str(workdir)}
+    del page['folder']
+    report.run(page, workdir)
+    return workdir, config
+
+
+def test_two_rounds_train_twice_and_the_report_shows_both(two_rounds):
+    workdir, _ = two_rounds
+    record = json.loads((workdir / 'active/active.json').read_text())
+    assert record['rounds'] == ['round_01', 'round_02']
+    sets = [entry['set'] for entry in record['comparisons'] if entry['measure'] == 'SRCC']
+    assert sets == ['old', 'round_01', 'round_02', 'fresh']
+    final = workdir / 'active/round_03/score/scores.parquet'
+    assert (workdir / FINAL_SCORES).read_bytes() == final.read_bytes()
+    weights = [workdir / f'active/{f}/weights.msgpack' for f in ('model', 'round_02/train/model')]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    text = (workdir / 'report.html').read_text()
+    assert '<h3>active, round 1' in text and '<h3>active, round 2' in text
+    assert '<h3>active, round 3' not in text
+    with pytest.raises(ValueError, match=r'config\.rounds=0'):
+        active.run(two_rounds[1] | {'rounds': 0}, workdir / 'active')
+
+
+def test_the_report_collects_what_every_stage_set_aside(two_rounds, tmp_path):
+    workdir, _ = two_rounds
+    entries = tables.quarantine_csv([{'file': 'x.png', 'reason': 'cut, in half'}])
+    for folder, outputs in (('data', ['quarantine.csv']), ('rate', [])):
+        artifacts.commit(tmp_path / folder / 'quarantine.csv', entries)
+        artifacts.commit(tmp_path / folder / 'stage.json', b'{}', meta={'outputs': outputs})
+    folders = {name: tmp_path / name for name in ('data', 'rate')}
+    rows = report_data.quarantine(folders | {'active/model': workdir / 'active/model'})
+    assert rows == [{'stage': 'data', 'file': 'x.png', 'reason': 'cut, in half'}]
+    record = json.loads((workdir / 'active/active.json').read_text())
+    for stage in ('round_01/score', 'round_03/gmad', 'evaluate/fresh'):
+        assert stage in record['stages']
+        assert (workdir / 'active' / stage / 'quarantine.csv').is_file()
+    assert 'Nothing was set aside' in (workdir / 'report.html').read_text()
+
+
+def test_curves_of_the_report_are_verified(smoke, tmp_path):
+    for name in ('metrics.jsonl', 'metrics.jsonl.meta.json'):
+        shutil.copy(smoke / 'pretrain' / name, tmp_path / name)
+    steps, values = report_data.curves(tmp_path / 'metrics.jsonl')['loss']
+    assert len(steps) == len(values) > 0
+    with open(tmp_path / 'metrics.jsonl', 'a') as file:
+        file.write('{"step": 9, "loss": 0.0}\n')
+    with pytest.raises(artifacts.DamagedArtifact):
+        report_data.curves(tmp_path / 'metrics.jsonl')
 
 
 def test_the_same_command_again_changes_no_byte(smoke, main, tree_digest):

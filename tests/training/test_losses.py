@@ -32,6 +32,7 @@ def reference(score, mos, spread, database, std=None, binary=False):
     return np.mean(total)
 
 
+OPTIONS = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 RNG = np.random.default_rng(0)
 SCORE, MOS = RNG.normal(size=7), RNG.uniform(0, 100, 7).round()
 SPREAD, DATABASE = RNG.uniform(5, 20, 7), [0, 0, 0, 1, 1, 1, 1]
@@ -41,7 +42,7 @@ MOS[1] = MOS[0]
 @pytest.mark.parametrize('labels', ['soft', 'binary'])
 def test_fidelity_equals_the_pairwise_formula(labels):
     got = losses.fidelity(
-        jnp.array(SCORE)[:, None], {}, batch_of(MOS, SPREAD, DATABASE), {'labels': labels}
+        jnp.array(SCORE)[:, None], {}, batch_of(MOS, SPREAD, DATABASE), OPTIONS | {'labels': labels}
     )
     want = reference(SCORE, MOS, SPREAD, DATABASE, binary=labels == 'binary')
     np.testing.assert_allclose(got, want, atol=2e-6)
@@ -50,7 +51,7 @@ def test_fidelity_equals_the_pairwise_formula(labels):
 def test_fidelity_takes_the_uncertainty_but_learns_it_by_the_hinge_only():
     std = RNG.uniform(0.5, 2, 7)
     batch = batch_of(MOS, SPREAD, DATABASE)
-    options = {'labels': 'soft', 'hinge_weight': 0.0}
+    options = OPTIONS | {'hinge_weight': 0.0}
     score = jnp.array(SCORE)[:, None]
     value = losses.fidelity(score, {'std': jnp.array(std)[:, None]}, batch, options)
     np.testing.assert_allclose(value, reference(SCORE, MOS, SPREAD, DATABASE, std), atol=2e-6)
@@ -64,17 +65,17 @@ def test_fidelity_takes_the_uncertainty_but_learns_it_by_the_hinge_only():
 
 def test_fidelity_is_near_zero_when_right_and_its_gradient_points_uphill():
     mos, spread, one = [90.0, 10.0], [5.0, 5.0], [0, 0]
-    right = losses.fidelity(jnp.array([[9.0], [-9.0]]), {}, batch_of(mos, spread, one), {})
-    wrong = losses.fidelity(jnp.array([[-9.0], [9.0]]), {}, batch_of(mos, spread, one), {})
+    right = losses.fidelity(jnp.array([[9.0], [-9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
+    wrong = losses.fidelity(jnp.array([[-9.0], [9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
     assert right < 1e-3 and wrong > 0.99
-    loss = lambda s: losses.fidelity(s, {}, batch_of(mos, spread, one), {})  # noqa: E731
+    loss = lambda s: losses.fidelity(s, {}, batch_of(mos, spread, one), OPTIONS)  # noqa: E731
     slope = jax.grad(loss)(jnp.zeros((2, 1)))
     assert slope[0, 0] < 0 < slope[1, 0]
 
 
 def test_extreme_scores_keep_a_finite_gradient():
     batch = batch_of([100.0, 0.0, 50.0], [0.0, 0.0, 0.0], [0, 0, 0])
-    loss = lambda s: losses.fidelity(s, {}, batch, {})  # noqa: E731
+    loss = lambda s: losses.fidelity(s, {}, batch, OPTIONS)  # noqa: E731
     assert np.isfinite(jax.grad(loss)(jnp.array([[-200.0], [200.0], [0.0]]))).all()
 
 

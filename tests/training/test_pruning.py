@@ -44,7 +44,7 @@ def test_the_twin_is_zero_where_masked_and_shares_the_rest(params):
         np.testing.assert_array_equal(t, np.where(m, w, 0))
 
 
-def test_resnet18_prunes_seventy_percent_of_its_convolutions():
+def test_all_convolution_kernels_of_resnet18_are_prunable():
     model = models.build('resnet18', head='gap', outputs=1)
     shapes = jax.eval_shape(
         lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)

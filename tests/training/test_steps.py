@@ -15,6 +15,7 @@ from iqa_jax.training import losses, pruning, steps
 
 OHEM = {'ratio': 0.6, 'refresh': 'fixed', 'twin_weight': 1.0, 'consistency_weight': 0.5}
 OHEM |= {'batch_stats': 'shared', 'crops': 'same'}
+OPTIONS = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 # Runs three steps of ranking with the twin and prints what must not depend on the devices.
 PROGRAM = """
 import jax, numpy as np, optax
@@ -26,7 +27,7 @@ model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,), axis_name=para
 tx = optax.sgd(0.01)
 variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
 state = parallel.place(steps.create_state(variables, tx, ohem, 16))
-step = parallel.train_step(steps.make_train_step(model, tx, losses.fidelity, {{}}, ohem))
+step = parallel.train_step(steps.make_train_step(model, tx, losses.fidelity, {options}, ohem))
 rng = np.random.default_rng(0)
 key = jax.random.key_data(jax.random.key(1))
 losses = []
@@ -48,7 +49,7 @@ np.savez('{path}', *leaves, losses=losses, devices=jax.local_device_count())
 
 def run_on(devices: int, ohem: dict, path) -> dict:
     flags = f'--xla_force_host_platform_device_count={devices}'
-    program = PROGRAM.format(path=path, ohem=ohem)
+    program = PROGRAM.format(path=path, ohem=ohem, options=OPTIONS)
     subprocess.run(
         [sys.executable, '-c', program], env=os.environ | {'XLA_FLAGS': flags}, check=True
     )
@@ -98,25 +99,31 @@ def test_disagreement_is_counted_for_the_images_of_the_batch():
 
 
 def test_masked_weights_get_no_gradient_from_the_twin():
-    # Only the twin's loss counts here, so weights outside the mask cannot move.
-    tx = optax.sgd(0.1)
+    calls = []
+
+    def only_the_twin(prediction, out, batch, options):
+        """Zero for the full model, which the step asks first, squared error for the twin."""
+        calls.append(prediction)
+        return losses.mse(prediction, out, batch, options) * (len(calls) == 2)
+
     ohem = OHEM | {'consistency_weight': 0.0}
+    state, _, batch, key = setup(ohem)
     model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    state = steps.create_state(variables, tx, ohem, 16)
-
-    def twin_loss(params):
-        twin = pruning.apply_mask(params, state.mask)
-        full = {'params': twin, 'batch_stats': state.batch_stats}
-        images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
-        return jnp.sum(model.apply(full, images, train=False)[0])
-
-    grads = jax.grad(twin_loss)(state.params)
-    for (path, g), m in zip(
-        jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(state.mask), strict=True
+    step = jax.jit(steps.make_train_step(model, optax.sgd(0.1), only_the_twin, {}, ohem))
+    after, _ = step(state, batch, key)
+    assert len(calls) == 2
+    moved, masked = 0, 0
+    for (path, old), new, mask in zip(
+        jax.tree_util.tree_leaves_with_path(state.params),
+        jax.tree.leaves(after.params),
+        jax.tree.leaves(state.mask),
+        strict=True,
     ):
-        if pruning.prunable(path, g):
-            assert not np.any(np.asarray(g)[~np.asarray(m)])
+        if pruning.prunable(path, old):
+            same = np.asarray(old == new)
+            assert same[~np.asarray(mask)].all()
+            moved, masked = moved + np.sum(~same), masked + np.sum(~np.asarray(mask))
+    assert moved > 0 and masked > 0
 
 
 def test_refresh_every_step_prunes_the_latest_weights():
