@@ -103,7 +103,7 @@ class Stage:
 
 @functools.cache
 def _source_digest() -> str:
-    """SHA-256 of the package's code and page templates: results of others are not taken for ours."""
+    """SHA-256 of the package's code and page templates; results of others are not ours."""
     package = pathlib.Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for file in sorted([*package.rglob('*.py'), *package.rglob('*.html')]):
