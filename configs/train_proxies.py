@@ -25,8 +25,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 },
             },
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi'),
-            'crop': (64, 64) if smoke else (192, 192),
-            'batch_size': 8 if smoke else 12,
+            'crop': (64, 64) if smoke else (128, 128),
+            'batch_size': 8 if smoke else 16,
             'cache_mb': 1024,
             # --- model ---
             'model': {
@@ -44,12 +44,12 @@ def get_config(arg: str = '') -> ConfigDict:
             'loss_options': {},
             'ohem': None,
             # --- optimiser ---
-            'total_steps': 8 if smoke else 240,
+            'total_steps': 8 if smoke else 280,
             'total_epochs': None,
             'total_examples': None,
             'warmup_steps': 2 if smoke else 20,
             'schedule': 'cosine',
-            'learning_rate': 1e-3,
+            'learning_rate': 5e-4,
             'decay_at': (),
             'decay_factor': 1.0,
             'weight_decay': 1e-4,
@@ -60,7 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
             # prediction by several units.
             'rate_scales': {'regressor': 0.03},
             # --- housekeeping ---
-            'eval_steps': 4 if smoke else 80,
+            'eval_steps': 4 if smoke else 70,
             'eval_images': 8 if smoke else 48,
             'eval_batch_size': 4,
             'checkpoint_steps': 4 if smoke else 40,

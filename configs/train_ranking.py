@@ -51,7 +51,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'crops': 'same',  # | 'different'
             },
             # --- optimiser ---
-            'total_steps': 8 if smoke else 80,
+            'total_steps': 8 if smoke else 60,
             'total_epochs': None,
             'total_examples': None,
             'warmup_steps': 2 if smoke else 8,
@@ -65,7 +65,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'freeze': (),
             'rate_scales': {'regressor': 0.03},
             # --- housekeeping ---
-            'eval_steps': 4 if smoke else 40,
+            'eval_steps': 4 if smoke else 30,
             'eval_images': 8 if smoke else 48,
             'eval_batch_size': 4,
             'checkpoint_steps': 4 if smoke else 40,

@@ -11,6 +11,7 @@ import numpy as np
 
 from iqa_jax.distortions import registry
 from iqa_jax.distortions.stretch import FLAT_RANGE, stretch
+from iqa_jax.runtime import parallel
 
 
 def distort(
@@ -82,7 +83,7 @@ def _program(entry: registry.Distortion) -> Callable:
         x = stretch(entry.function(x, level, key))
         return jnp.floor(255 * x + 0.5).astype(jnp.uint8) if image.dtype == jnp.uint8 else x
 
-    return jax.jit(program)
+    return parallel.reproducible_jit(program)
 
 
 def _through_codec(codec: Callable, image: np.ndarray, level: int) -> np.ndarray:

@@ -169,3 +169,10 @@ def test_other_types_and_lengths_are_refused(small_images):
 def test_images_too_small_for_a_patch_are_refused(name, side):
     with pytest.raises(ValueError, match=f'at least {side}x{side}'):
         distort(np.zeros((side - 1, 64, 3), np.uint8), name, 1)
+
+
+@pytest.mark.parametrize('name', ['gaussian_blur', 'lens_blur', 'motion_blur'])
+def test_filters_by_fft_give_the_same_bytes_every_time(name):
+    image = np.random.default_rng(0).integers(0, 256, (384, 512, 3), np.uint8)
+    first, *others = (distort(image / np.float32(255), name, 3) for _ in range(40))
+    assert all(np.array_equal(first, other) for other in others)
