@@ -33,7 +33,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'name': 'quality',
             'rivals': gmad.get_config(arg).rivals,
             'rounds': 1,
-            'replay_weight': 0.5,  # share of each batch that comes from `rated`
+            'replay_weight': 0.75,  # share of each batch that comes from `rated`
             'score': inner(score, arg, 'model', 'name'),
             'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude'),
             'study': inner(study, arg, 'proxies', 'pairs', 'database') | {'per_split': {}},

@@ -124,7 +124,7 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
             + ('the active round' if rounds == 1 else f'{rounds} rounds'),
         },
         {
-            'label': 'Fresh gMAD pairs ordered as people do',
+            'label': 'Fresh gMAD pairs ordered as the panel does',
             'value': fresh['after'],
             'before': fresh['before'],
             'kind': 'percent',
