@@ -113,11 +113,15 @@ def _batches(
         loaded = []
         for row in chunk.tolist():
             try:
-                loaded.append((row, store.load([row])[0]))
+                image = store.load([row])[0]
+                if min(image.shape[:2]) < side:
+                    raise io.ImageError(f'it is smaller than {side}x{side} pixels')
+                loaded.append((row, image))
             except io.ImageError as error:
                 loaded.append((row, error))
         return loaded
 
+    side = quality.MINIMUM_SIDE
     chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(load, chunks[0])
@@ -131,11 +135,6 @@ def _batches(
                     name = str(store.columns['image_id'][row])
                     logging.warning('%s is left out: %s', name, image)
                     bad.append({'file': name, 'reason': str(image)})
-                elif min(image.shape[:2]) < quality.MINIMUM_SIDE:
-                    side = quality.MINIMUM_SIDE
-                    reason = f'it is smaller than {side}x{side} pixels'
-                    logging.warning('%s is left out: %s', store.columns['image_id'][row], reason)
-                    bad.append({'file': str(store.columns['image_id'][row]), 'reason': reason})
                 else:
                     shapes.setdefault(image.shape, []).append((row, image))
             for members in shapes.values():
