@@ -6,11 +6,15 @@ length n covers samples i-(n-1)//2 .. i+n//2 of output i, and taps are applied a
 flipped).
 """
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir
 
 PADDING_MODES = {
     'zero': 'constant',
@@ -24,16 +28,75 @@ Taps = Sequence[float] | np.ndarray | jax.Array
 
 
 def materialize(x: jax.Array) -> jax.Array:
-    """The same x, written to memory on CPU before it is used; all NaN if its first element is NaN.
+    """The same float32 x, on CPU written to memory before it is used.
 
     XLA's CPU backend fuses a chain of filters into one loop and recomputes the first steps once per
-    tap of the later ones; SSIM at full size then takes 2.5 times as long. It drops
-    optimization_barrier early, but it does not fuse across a branch that depends on data.
+    tap of the later ones; SSIM at full size then takes 2.5 times as long, and the slopes of longer
+    chains compile for minutes. It drops optimization_barrier early, but it does not fuse across a
+    branch that depends on data.
     """
-    if jax.default_backend() != 'cpu':
-        return x
-    first = x[(0,) * x.ndim]
-    return jax.lax.cond(first == first, lambda x: x, lambda x: jnp.full_like(x, jnp.nan), x)
+    given = _condition.get()
+    return _materialize.bind(jnp.asarray(x), _always(x) if given is None else given)
+
+
+@contextlib.contextmanager
+def conditioned_on(data: jax.Array) -> Iterator[None]:
+    """Within it, the branches of `materialize` depend on `data`, an input of the program.
+
+    Otherwise each of them depends on its own x, of which the compiler then makes a second copy.
+    """
+    token = _condition.set(_always(data))
+    try:
+        yield
+    finally:
+        _condition.reset(token)
+
+
+_condition: contextvars.ContextVar[jax.Array | None] = contextvars.ContextVar(
+    'condition', default=None
+)
+
+
+def _always(x: jax.Array) -> jax.Array:
+    """True, in a way that the compiler does not see."""
+    first = jax.lax.stop_gradient(jnp.asarray(x, jnp.float32))[(0,) * np.ndim(x)]
+    return (jax.lax.bitcast_convert_type(first, jnp.int32) | 1) != 0
+
+
+def _branch(x: jax.Array, condition: jax.Array) -> jax.Array:
+    return jax.lax.cond(condition, lambda x, _: x, lambda _, x: x, x, x)
+
+
+def _batch(args: tuple, axes: tuple) -> tuple[jax.Array, int | None]:
+    """Under vmap one condition is as good as all: a branch per row would become a selection."""
+    (x, condition), (axis, condition_axis) = args, axes
+    if condition_axis is not None:
+        condition = jax.lax.index_in_dim(condition, 0, condition_axis, keepdims=False)
+    return _materialize.bind(x, condition), axis
+
+
+def _jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    x, condition = primals
+    slope = tangents[0]
+    if not isinstance(slope, ad.Zero):
+        slope = _materialize.bind(slope, condition)
+    return _materialize.bind(x, condition), slope
+
+
+def _transpose(slope: jax.Array, x: jax.Array, condition: jax.Array) -> list:
+    return [None if isinstance(slope, ad.Zero) else _materialize.bind(slope, condition), None]
+
+
+_materialize = core.Primitive('materialize')
+_materialize.def_impl(jax.jit(lambda x, condition: _materialize.bind(x, condition)))
+_materialize.def_abstract_eval(lambda x, condition: x)
+ad.primitive_jvps[_materialize] = _jvp
+ad.primitive_transposes[_materialize] = _transpose
+batching.primitive_batchers[_materialize] = _batch
+mlir.register_lowering(_materialize, mlir.lower_fun(lambda x, _: x, multiple_results=False))
+mlir.register_lowering(
+    _materialize, mlir.lower_fun(_branch, multiple_results=False), platform='cpu'
+)
 
 
 def gaussian_taps(size: int, sigma: float | jax.Array) -> np.ndarray | jax.Array:

@@ -130,3 +130,27 @@ def test_too_small_images_and_unknown_paddings_are_refused(image):
         filters.correlate_separable(image, np.ones(3), np.ones(18))
     with pytest.raises(ValueError, match='padding must be'):
         filters.correlate_separable(image, np.ones(3), np.ones(3), 'wrap')
+
+
+def test_materialize_is_the_identity_and_a_barrier_in_every_transformation():
+    x = jnp.arange(12.0).reshape(3, 4)
+    plane = jnp.where(x == 0, jnp.nan, x)  # a NaN stays where it is
+    np.testing.assert_array_equal(filters.materialize(plane), plane)
+    np.testing.assert_array_equal(jax.vmap(filters.materialize, 1, 1)(plane), plane)
+
+    def loss(x):
+        return (filters.materialize(x * x) ** 2).sum()
+
+    slope = jax.vmap(jax.grad(loss))
+    np.testing.assert_allclose(slope(x), 4 * x**3)
+    np.testing.assert_allclose(jax.jvp(loss, (x,), (jnp.ones_like(x),))[1], (4 * x**3).sum())
+    assert jax.hessian(loss)(x[0]).shape == (4, 4)
+
+    def conditioned(x):
+        with filters.conditioned_on(x):
+            return slope(x)
+
+    for function in (slope, conditioned):
+        compiled = jax.jit(function).lower(x).compile()
+        assert ' conditional(' in compiled.as_text()
+        np.testing.assert_allclose(compiled(x), 4 * x**3)
