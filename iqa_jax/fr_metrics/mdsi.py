@@ -13,27 +13,19 @@ C1, C2, C3 = 140.0, 55.0, 550.0  # gradient, gradient of the fused image, chroma
 GRADIENT_WEIGHT = 0.6
 
 
-def _channels(image: jax.Array) -> jax.Array:
-    """L, H, M planes [3,N,h,w] of RGB [N,H,W,3], downsampled with zero padding."""
+def _channels(image: jax.Array) -> list[jax.Array]:
+    """L, H and M planes [N,h,w] of RGB [N,H,W,3], downsampled with zero padding."""
     factor = filters.downsample_factor(*image.shape[-3:-1])
-    mixed = [
-        sum(w * image[..., i] for i, w in enumerate(weights))
-        for weights in (LUMINANCE, CHROMA_H, CHROMA_M)
-    ]
-    planes = [filters.box_downsample(plane[..., None], factor)[..., 0] for plane in mixed]
-    return filters.materialize(jnp.stack(planes))
-
-
-def _gradient(plane: jax.Array) -> jax.Array:
-    return filters.gradient_magnitude(plane[..., None], 'prewitt')[..., 0]
+    return [maps.mixture(image, factor, weights) for weights in (LUMINANCE, CHROMA_H, CHROMA_M)]
 
 
 def _errors(reference: jax.Array, distorted: jax.Array) -> tuple[jax.Array, jax.Array]:
     """1 - gradient similarity and 1 - chroma similarity, maps [N,h,w]; 0 where images are equal."""
     light_r, h_r, m_r = _channels(reference)
     light_d, h_d, m_d = _channels(distorted)
-    grad_r, grad_d = _gradient(light_r), _gradient(light_d)
-    grad_f = _gradient((light_r + light_d) / 2)
+    grad_r, grad_d, grad_f = (
+        maps.gradient(light, 'prewitt') for light in (light_r, light_d, (light_r + light_d) / 2)
+    )
     gradient = (
         maps.dissimilarity(grad_r, grad_d, C1)
         + maps.dissimilarity(grad_d, grad_f, C2)
@@ -44,30 +36,29 @@ def _errors(reference: jax.Array, distorted: jax.Array) -> tuple[jax.Array, jax.
     return gradient, chroma
 
 
-def _log_similarity(error: jax.Array) -> jax.Array:
-    """log |1 - error|, precise for small errors, with finite value and slope at error = 1."""
-    near = error < 0.5
-    precise = jnp.log1p(-jnp.where(near, error, 0.0))
-    return jnp.where(near, precise, jnp.log(jnp.maximum(jnp.abs(1 - error), 1e-30)))
-
-
 def _root(powers: list[tuple[jax.Array, float]]) -> tuple[jax.Array, jax.Array]:
     """(1 - real part, imaginary part) of the product of (1 - error) ** exponent, principal values.
 
     A similarity below 0 gives a complex root in MATLAB, and the original goes on with it.
     """
-    modulus_error = -jnp.expm1(sum(exponent * _log_similarity(error) for error, exponent in powers))
+    modulus_error = -jnp.expm1(
+        sum(exponent * maps.log_similarity(error) for error, exponent in powers)
+    )
     angle = sum(jnp.where(error > 1, exponent * jnp.pi, 0.0) for error, exponent in powers)
     modulus = 1 - modulus_error
     return modulus_error + 2 * modulus * jnp.sin(angle / 2) ** 2, modulus * jnp.sin(angle)
 
 
-def mdsi(reference: jax.Array, distorted: jax.Array, *, weighted_sum: bool = True) -> jax.Array:
+def mdsi(
+    reference: jax.Array, distorted: jax.Array, *, parity: bool = False, weighted_sum: bool = True
+) -> jax.Array:
     """MDSI float32 [N] of RGB float32 [N,H,W,3] in 0..255; LOWER is better, 0 is identical.
 
     Gradient and chroma similarity are combined as a weighted sum or (False) as a product of powers.
-    Source: Ziaei Nafchi et al., IEEE Access 2016, MDSI.m. Not symmetric in the two images.
+    Source: Ziaei Nafchi et al., IEEE Access 2016, MDSI.m. Not symmetric in the two images. Nothing
+    degenerates, so `parity` changes nothing.
     """
+    del parity
     gradient, chroma = _errors(reference, distorted)
     if weighted_sum:
         powers = [(GRADIENT_WEIGHT * gradient + (1 - GRADIENT_WEIGHT) * chroma, 1 / 4)]

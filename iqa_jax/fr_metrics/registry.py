@@ -1,60 +1,50 @@
 """The table of full-reference metrics; a new metric is one file and one row."""
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from iqa_jax.fr_metrics import bank
+from iqa_jax.fr_metrics.bank import Metric
+from iqa_jax.fr_metrics.fsim import fsim
 from iqa_jax.fr_metrics.gmsd import gmsd
+from iqa_jax.fr_metrics.haarpsi import haarpsi, haarpsi_gray
+from iqa_jax.fr_metrics.iw_ssim import iw_ssim
 from iqa_jax.fr_metrics.mdsi import mdsi
+from iqa_jax.fr_metrics.nlpd import nlpd
+from iqa_jax.fr_metrics.psnr import psnr, psnr_gray
+from iqa_jax.fr_metrics.sff import sff
+from iqa_jax.fr_metrics.sr_sim import sr_sim
 from iqa_jax.fr_metrics.ssim import ms_ssim, ssim
+from iqa_jax.fr_metrics.vif import vif
+from iqa_jax.fr_metrics.vifp import vifp
+from iqa_jax.fr_metrics.vsi import vsi
 
-Images = np.ndarray | jax.Array
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric and what is known about it; calling it scores pairs of images.
-
-    `function` is the pure form for use inside jit: RGB float32 [N,H,W,3] in 0..255 -> float32 [N].
-    """
-
-    name: str
-    function: Callable[[jax.Array, jax.Array], jax.Array]
-    higher_is_better: bool
-    range: tuple[float, float]
-    symmetric: bool
-    min_side: int
-    source: str
-    status: str
-
-    def __call__(self, reference: Images, distorted: Images) -> jax.Array:
-        """Scores float32 [N] of [H,W,3] (N is 1) or [N,H,W,3], uint8 or float in [0, 1].
-
-        Identical images score the ideal value exactly. Raises ValueError for another shape, dtype
-        or range (the range only outside jit), and for images under `min_side` pixels.
-        """
-        return metrics([self.name])(reference, distorted)[self.name]
-
+VERIFIED = "verified: equals the authors' code and published MATLAB values"
+RUN = "original run: equals the authors' code; no independent MATLAB value is known"
 
 _ssim = functools.partial(
     Metric,
     higher_is_better=True,
     range=(-1.0, 1.0),
+    ideal=1.0,
     symmetric=True,
+    colour=False,
     min_side=11,
+    below_min_side=-math.inf,
     source='Wang, Bovik, Sheikh and Simoncelli, TIP 2004; ssim.m (2009)',
-    status="verified: equals the authors' code and published MATLAB values",
+    status=VERIFIED,
 )
 _ms_ssim = functools.partial(
     Metric,
     higher_is_better=True,
     range=(0.0, 1.0),
+    ideal=1.0,
     symmetric=True,
+    colour=False,
     min_side=176,
+    below_min_side=-math.inf,
     source='Wang, Simoncelli and Bovik, Asilomar 2003; msssim.m',
     status="verified: equals the authors' code; the product clamps negative means at 0",
 )
@@ -62,19 +52,136 @@ _gmsd = functools.partial(
     Metric,
     higher_is_better=False,
     range=(0.0, 1.0),
+    ideal=0.0,
     symmetric=True,
+    colour=False,
     min_side=3,
     source='Xue, Zhang, Mou and Bovik, TIP 2014; GMSD.m',
-    status="verified: equals the authors' code and published MATLAB values",
+    status=VERIFIED,
 )
 _mdsi = functools.partial(
     Metric,
     higher_is_better=False,
     range=(0.0, 1.0),
+    ideal=0.0,
     symmetric=False,
+    colour=True,
     min_side=2,
     source='Ziaei Nafchi, Shahkolaei, Hedjam and Cheriet, IEEE Access 2016; MDSI.m',
-    status="verified: equals the authors' code and published MATLAB values",
+    status=VERIFIED,
+)
+_fsim = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, 1.0),
+    ideal=1.0,
+    symmetric=True,
+    colour=True,
+    min_side=3,
+    source='Zhang, Zhang, Mou and Zhang, TIP 2011; FeatureSIM.m',
+    status=VERIFIED,
+)
+_haarpsi = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, 1.0),
+    ideal=1.0,
+    symmetric=True,
+    colour=True,
+    min_side=2,
+    source='Reisenhofer, Bosse, Kutyniok and Wiegand, SPIC 2018; HaarPSI.m',
+    status="verified: equals the authors' code and a published MATLAB value",
+)
+_psnr = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, math.inf),
+    ideal=math.inf,
+    symmetric=True,
+    colour=True,
+    min_side=2,
+    source='10 log10(255^2 / mean squared error)',
+    status='verified: equals published MATLAB values',
+)
+_vsi = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, 1.0),
+    ideal=1.0,
+    symmetric=True,
+    colour=True,
+    min_side=2,
+    source='Zhang, Shen and Li, TIP 2014; VSI.m with its SDSP saliency',
+    status=RUN,
+)
+_sr_sim = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, 1.0),
+    ideal=1.0,
+    symmetric=True,
+    colour=True,
+    min_side=5,
+    source='Zhang and Li, ICIP 2012; SR_SIM.m',
+    status=VERIFIED,
+)
+_sff = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(-1.0, 1.0),
+    ideal=1.0,
+    symmetric=False,
+    colour=True,
+    min_side=9,
+    source='Chang, Yang, Gan and Wang, TIP 2013; SFF package 2.0',
+    status=RUN,
+)
+_vifp = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, math.inf),
+    ideal=1.0,
+    symmetric=False,
+    colour=False,
+    min_side=41,
+    source='Sheikh and Bovik, TIP 2006; vifp_mscale.m',
+    status=VERIFIED,
+)
+_vif = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, math.inf),
+    ideal=1.0,
+    symmetric=False,
+    colour=False,
+    min_side=72,
+    below_min_side=math.nan,
+    source="Sheikh and Bovik, TIP 2006; vifvec.m with matlabPyrTools' sp5Filters",
+    status=VERIFIED,
+)
+_iw_ssim = functools.partial(
+    Metric,
+    higher_is_better=True,
+    range=(0.0, 1.0),
+    ideal=1.0,
+    symmetric=False,
+    colour=False,
+    min_side=176,
+    below_min_side=-math.inf,
+    source='Wang and Li, TIP 2011; iwssim.m',
+    status="verified: equals the authors' code and published MATLAB values; the product clamps "
+    'negative means at 0',
+)
+_nlpd = functools.partial(
+    Metric,
+    higher_is_better=False,
+    range=(0.0, math.inf),
+    ideal=0.0,
+    symmetric=True,
+    colour=False,
+    min_side=2,
+    source='Laparra, Balle, Berardino and Simoncelli, Electronic Imaging 2016; NLP_dist.m',
+    status=VERIFIED,
 )
 
 METRICS = {
@@ -82,89 +189,69 @@ METRICS = {
     for metric in (
         _ssim('ssim', ssim),
         _ssim('ssim_fullres', functools.partial(ssim, downsample=False)),
-        _ssim('ssim_floatgray', functools.partial(ssim, rounded=False)),
-        _ms_ssim('ms_ssim', ms_ssim),
-        _ms_ssim('ms_ssim_floatgray', functools.partial(ms_ssim, rounded=False)),
+        _ssim('ssim_floatgray', functools.partial(ssim, rounded=False), status=RUN),
+        _ms_ssim('ms_ssim', ms_ssim, status=RUN),
+        _ms_ssim('ms_ssim_floatgray', functools.partial(ms_ssim, rounded=False), status=RUN),
         _ms_ssim('ms_ssim_wtdsum', functools.partial(ms_ssim, product=False), range=(-1.0, 1.0)),
+        _iw_ssim('iw_ssim', iw_ssim),
+        _iw_ssim('iw_ssim_floatgray', functools.partial(iw_ssim, rounded=False), status=RUN),
         _gmsd('gmsd', gmsd),
-        _gmsd('gmsd_floatgray', functools.partial(gmsd, rounded=False)),
+        _gmsd('gmsd_floatgray', functools.partial(gmsd, rounded=False), status=RUN),
         _mdsi('mdsi', mdsi),
         _mdsi('mdsi_mult', functools.partial(mdsi, weighted_sum=False)),
+        _fsim('fsim', fsim, status=RUN),
+        _fsim('fsimc', functools.partial(fsim, chromatic=True)),
+        _haarpsi('haarpsi', haarpsi),
+        _haarpsi('haarpsi_gray', haarpsi_gray, colour=False, status=RUN),
+        _haarpsi('haarpsi_nosub', functools.partial(haarpsi, subsample=False), status=RUN),
+        _vsi('vsi', vsi),
+        _sr_sim('sr_sim', sr_sim),
+        _sff('sff', sff),
+        _vifp('vifp', vifp),
+        _vifp('vifp_floatgray', functools.partial(vifp, rounded=False)),
+        _vif('vif', vif),
+        _vif('vif_floatgray', functools.partial(vif, rounded=False), status=RUN),
+        _psnr('psnr', psnr),
+        _psnr('psnr_gray', psnr_gray, colour=False, status=RUN),
+        _psnr(
+            'psnr_floatgray', functools.partial(psnr_gray, rounded=False), colour=False, status=RUN
+        ),
+        _nlpd('nlpd', nlpd),
+        _nlpd('nlpd_floatgray', functools.partial(nlpd, rounded=False), status=RUN),
+        _nlpd('lpd', functools.partial(nlpd, normalized=False), status=RUN),
     )
 }
 
 
-def metric(name: str) -> Metric:
-    """The metric called `name`; raises ValueError for an unknown one."""
+def metric(name: str, *, policy: str = 'safe') -> Metric:
+    """The metric called `name`; raises ValueError for an unknown name or policy.
+
+    With the 'safe' policy nothing is NaN: where the original divides 0 by 0, as many do for flat
+    images, equal images score the ideal value. 'parity' gives what the original gives, NaN and
+    -Inf included. Images too small for a metric are an error, but where the original answers them
+    'parity' does too.
+    """
     if name not in METRICS:
         raise ValueError(f'unknown metric {name!r}; the known ones are {", ".join(METRICS)}')
-    return METRICS[name]
+    if policy not in bank.POLICIES:
+        raise ValueError(f'policy must be one of {", ".join(bank.POLICIES)}, not {policy!r}')
+    if policy == 'safe':
+        return METRICS[name]
+    return dataclasses.replace(METRICS[name], policy=policy)
 
 
-def metrics(names: Sequence[str]) -> Callable[[Images, Images], dict[str, jax.Array]]:
+def metrics(
+    names: Sequence[str], *, policy: str = 'safe'
+) -> Callable[[bank.Images, bank.Images], bank.Scores]:
     """A function like a Metric that scores all `names` in one compiled pass: dict of float32 [N].
 
     Raises ValueError for unknown names, and when called for what a Metric refuses.
     """
-    wanted = tuple(dict.fromkeys(names))
-    min_side = max((metric(name).min_side for name in wanted), default=0)
+    if isinstance(names, str):
+        raise ValueError(f'metrics() takes a list of names; for one it is [{names!r}]')
+    wanted = tuple(dict.fromkeys(str(name) for name in names))
     if not wanted:
         raise ValueError('metrics() needs at least one name')
-
-    def score(reference: Images, distorted: Images) -> dict[str, jax.Array]:
-        reference = _checked('reference', reference)
-        distorted = _checked('distorted', distorted)
-        if reference.shape != distorted.shape:
-            raise ValueError(
-                f'reference {reference.shape} and distorted {distorted.shape} differ in shape'
-            )
-        height, width = reference.shape[1:3]
-        if min(height, width) < min_side:
-            small = [name for name in wanted if METRICS[name].min_side > min(height, width)]
-            raise ValueError(
-                f'images of {height}x{width} are too small for {", ".join(small)}: '
-                f'at least {min_side} pixels per side are needed'
-            )
-        scores = _compiled(wanted)(reference, distorted)
-        return {name: scores[name] for name in wanted}  # jit sorts the keys
-
-    return score
-
-
-def _checked(role: str, images: Images) -> Images:
-    """The images as [N,H,W,3] of a supported dtype and range, or ValueError."""
-    images = images if isinstance(images, jax.Array) else np.asarray(images)
-    if images.dtype not in (np.uint8, np.float32, np.float64):
-        raise ValueError(f'{role} must be uint8 or float32 in [0, 1], not {images.dtype}')
-    if images.ndim not in (3, 4) or images.shape[-1] != 3 or images.size == 0:
-        raise ValueError(f'{role} must be [H,W,3] or [N,H,W,3], not {images.shape}')
-    if images.dtype != np.uint8 and not isinstance(images, jax.core.Tracer):
-        low, high = float(images.min()), float(images.max())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f'{role} must be float in [0, 1] without NaN, not {low} to {high}')
-    return images if images.ndim == 4 else images[None]
-
-
-def _to_255(images: jax.Array) -> jax.Array:
-    scale = 1.0 if images.dtype == jnp.uint8 else 255.0
-    return images.astype(jnp.float32) * scale
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled(names: tuple[str, ...]) -> Callable:
-    def batch(pair: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-        reference, distorted = (_to_255(images) for images in pair)
-        return {name: METRICS[name].function(reference, distorted) for name in names}
-
-    def one(pair: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-        scores = batch((pair[0][None], pair[1][None]))
-        return {name: score[0] for name, score in scores.items()}
-
-    @jax.jit
-    def scores(reference: jax.Array, distorted: jax.Array) -> dict[str, jax.Array]:
-        # Pair by pair on CPU: what one pair needs stays in the cache.
-        if jax.default_backend() == 'cpu':
-            return jax.lax.map(one, (reference, distorted))
-        return batch((reference, distorted))
-
-    return scores
+    for name in wanted:
+        metric(name, policy=policy)  # refuses what is not known
+    return functools.partial(bank.scorer(tuple(METRICS[name] for name in wanted)), policy=policy)

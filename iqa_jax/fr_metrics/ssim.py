@@ -30,6 +30,7 @@ def _errors(reference: jax.Array, distorted: jax.Array) -> tuple[jax.Array, jax.
     return luminance, (squared_difference - offset) / (variances + C2)
 
 
+@maps.shared
 def _means(reference: jax.Array, distorted: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean SSIM and mean contrast-structure term [N] of gray [N,H,W]."""
     luminance, structure = _errors(reference, distorted)
@@ -38,29 +39,43 @@ def _means(reference: jax.Array, distorted: jax.Array) -> tuple[jax.Array, jax.A
     return 1 - means[0], 1 - means[1]
 
 
+@maps.shared
 def _halve(gray: jax.Array, factor: int) -> jax.Array:
     return filters.box_downsample(gray[..., None], factor, 'symmetric')[..., 0]
 
 
 def ssim(
-    reference: jax.Array, distorted: jax.Array, *, downsample: bool = True, rounded: bool = True
+    reference: jax.Array,
+    distorted: jax.Array,
+    *,
+    parity: bool = False,
+    downsample: bool = True,
+    rounded: bool = True,
 ) -> jax.Array:
     """SSIM; `downsample` averages min(H,W)/256 pixels first, `rounded` takes whole grey levels.
 
-    Source: Wang et al., TIP 2004, ssim.m of 2009; downsample=False is ssim_index.m.
+    Nothing degenerates, so `parity` changes nothing. Source: Wang et al., TIP 2004, ssim.m of 2009;
+    downsample=False is ssim_index.m.
     """
+    del parity
     factor = filters.downsample_factor(*reference.shape[-3:-1]) if downsample else 1
     gray = [_halve(maps.luma(x, rounded), factor) for x in (reference, distorted)]
     return _means(*gray)[0]
 
 
 def ms_ssim(
-    reference: jax.Array, distorted: jax.Array, *, rounded: bool = True, product: bool = True
+    reference: jax.Array,
+    distorted: jax.Array,
+    *,
+    parity: bool = False,
+    rounded: bool = True,
+    product: bool = True,
 ) -> jax.Array:
     """MS-SSIM over five scales, as a product or (product=False) a normalised weighted sum.
 
-    A negative mean contrast-structure term, for which the original returns a complex number, is
-    clamped at 0. Source: Wang, Simoncelli and Bovik, Asilomar 2003, msssim.m.
+    A mean term below 0, for which the original returns a complex number, makes the product 0, or
+    that number's real part with `parity`. Source: Wang, Simoncelli and Bovik, Asilomar 2003,
+    msssim.m.
     """
     gray = [maps.luma(x, rounded) for x in (reference, distorted)]
     terms = []
@@ -72,7 +87,4 @@ def ms_ssim(
         weights = np.array(SCALE_WEIGHTS) / sum(SCALE_WEIGHTS)
         # Errors are summed, so that equal images give exactly 1.
         return 1 - sum(float(w) * (1 - term) for w, term in zip(weights, terms, strict=True))
-    score = 1.0
-    for weight, term in zip(SCALE_WEIGHTS, terms, strict=True):
-        score = score * maps.power(term, weight)
-    return score
+    return maps.product_of_powers(terms, SCALE_WEIGHTS, parity)

@@ -1,14 +1,21 @@
 """The public face: names, inputs that are accepted, inputs that are refused."""
 
+import pathlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from iqa_jax import fr_metrics
-from iqa_jax.fr_metrics import registry
+from iqa_jax.fr_metrics import bank
 
 FAST = ['ssim_fullres', 'gmsd', 'mdsi']
+PROXIES = (
+    'ssim', 'ms_ssim', 'iw_ssim', 'mdsi', 'vsi', 'fsimc', 'gmsd', 'sff', 'sr_sim', 'haarpsi',
+    'nlpd',
+)  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +37,8 @@ def test_every_metric_says_what_it_is():
         low, high = metric.range
         assert low < high and metric.min_side >= 1 and metric.source and metric.status
         assert isinstance(metric.higher_is_better, bool) and isinstance(metric.symmetric, bool)
-    assert {'ssim', 'ms_ssim', 'gmsd', 'mdsi'} <= set(fr_metrics.METRICS)
+    assert set(PROXIES) <= set(fr_metrics.METRICS)
+    assert not {'scqi', 'sc_qi', 'add_gsim'} & set(fr_metrics.METRICS)
 
 
 def test_one_pass_equals_single_metrics(pairs):
@@ -53,12 +61,13 @@ def test_a_batch_scores_each_pair_as_if_alone(pairs):
 
 def test_the_form_for_accelerators_scores_the_same(pairs, monkeypatch):
     """On CPU pairs are mapped one by one, elsewhere the whole batch is one computation."""
-    expected = fr_metrics.metrics(FAST)(*pairs)
-    registry._compiled.cache_clear()
+    names = [*FAST, 'vsi', 'fsimc', 'sr_sim']  # the last three have forms of their own
+    expected = fr_metrics.metrics(names)(*pairs)
+    bank.scorer.cache_clear()
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-    batched = fr_metrics.metrics(FAST)(*pairs)
-    registry._compiled.cache_clear()
-    for name in FAST:
+    batched = fr_metrics.metrics(names)(*pairs)
+    bank.scorer.cache_clear()
+    for name in names:
         np.testing.assert_allclose(batched[name], expected[name], atol=1e-6)
 
 
@@ -83,8 +92,27 @@ def test_metrics_work_inside_jit_and_vmap(pairs):
     np.testing.assert_allclose(mapped[:, 0], expected, atol=1e-6)
 
 
+def test_policies(pairs):
+    flat = np.full_like(pairs[0], 100)
+    names = ['sr_sim', 'gmsd']
+    safe, parity = (fr_metrics.metrics(names, policy=p)(flat, flat) for p in bank.POLICIES)
+    assert (safe['sr_sim'] == 1).all() and np.isnan(parity['sr_sim']).all()
+    assert (safe['gmsd'] == 0).all() and (parity['gmsd'] == 0).all()
+    assert np.isnan(fr_metrics.metric('sr_sim', policy='parity')(flat, flat)).all()
+    for ask in (fr_metrics.metric, lambda name, **policy: fr_metrics.metrics([name], **policy)):
+        with pytest.raises(ValueError, match="policy must be one of safe, parity, not 'strict'"):
+            ask('sr_sim', policy='strict')
+
+
+def test_all_255_levels_survive_the_way_through_floats():
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    psnr = fr_metrics.metric('psnr')(levels, levels / np.float32(255))
+    assert float(psnr[0]) > 140
+
+
 def test_a_repeated_name_is_scored_once(pairs):
-    assert list(fr_metrics.metrics(['gmsd', 'gmsd'])(*pairs)) == ['gmsd']
+    for names in (['gmsd', 'gmsd'], iter(['gmsd']), np.array(['gmsd'])):
+        assert list(fr_metrics.metrics(names)(*pairs)) == ['gmsd']
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
@@ -94,6 +122,8 @@ def test_unknown_names_are_refused_with_the_known_ones():
         fr_metrics.metrics(['ssim', 'simm'])
     with pytest.raises(ValueError, match='at least one'):
         fr_metrics.metrics([])
+    with pytest.raises(ValueError, match=r"takes a list of names; for one it is \['ssim'\]"):
+        fr_metrics.metrics('ssim')
 
 
 @pytest.mark.parametrize(
@@ -126,3 +156,39 @@ def test_too_small_images_are_refused_while_tracing(name):
             jax.eval_shape(metric, image, image)
     smallest = jax.ShapeDtypeStruct((2, metric.min_side, metric.min_side, 3), jnp.uint8)
     assert jax.eval_shape(metric, smallest, smallest).shape == (2,)
+
+
+def test_the_page_lists_every_metric_with_its_facts():
+    text = (pathlib.Path(__file__).parents[2] / 'docs' / 'fr_metrics.md').read_text()
+    for name, metric in fr_metrics.METRICS.items():
+        assert f'`{name}`' in text or name.endswith('_floatgray'), name
+        row = re.search(
+            rf'^\| (?:`\w+`, )?`{name}`(?:, `\w+`)? \| (?:high|low) .*$', text, re.MULTILINE
+        )
+        if row:
+            better, _, order, sees, side = (x.strip() for x in row[0].split('|')[2:7])
+            assert better == ('high' if metric.higher_is_better else 'low'), name
+            assert order == ('no' if metric.symmetric else 'yes'), name
+            assert sees == ('colour' if metric.colour else 'gray'), name
+            assert int(side) == metric.min_side, name
+    assert 'SC-QI and ADD-GSIM are not here' in text
+
+
+@pytest.mark.parametrize(
+    'operation,names,most',
+    [
+        ('stablehlo.fft', ['fsim', 'fsimc'], ['fsimc']),
+        ('stablehlo.floor', ['ssim', 'ms_ssim', 'iw_ssim', 'gmsd', 'nlpd', 'vif'], ['iw_ssim']),
+        ('stablehlo.sqrt', ['fsimc', 'sr_sim'], ['fsimc']),
+    ],
+)
+def test_metrics_share_what_they_have_in_common(operation, names, most):
+    """Phase congruency, gray planes and gradients are there as often as in one of them alone."""
+
+    def count(chosen):
+        image = jax.ShapeDtypeStruct((1, 176, 200, 3), jnp.float32)
+        function = jax.jit(lambda *pair: fr_metrics.metrics(chosen)(*pair))
+        return function.lower(image, image).as_text().count(operation)
+
+    own = {'stablehlo.sqrt': 1}.get(operation, 0)  # of SR-SIM, of a similarity
+    assert count(most) <= count(names) <= count(most) + own
