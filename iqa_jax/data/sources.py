@@ -12,8 +12,10 @@ from iqa_jax.images import io
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.jp2', '.gif')
 
 
-def photo_files(folder: str | Path) -> list[Path]:
+def photo_files(folder: str | Path, key: str = 'photos') -> list[Path]:
     """Picture files of a folder and its subfolders in name order; '' is the bundled photographs.
+
+    Errors call the folder config.`key`.
 
     Raises:
       ValueError: the folder does not exist or holds no picture.
@@ -23,13 +25,11 @@ def photo_files(folder: str | Path) -> list[Path]:
         return sorted(Path(str(bundled)).glob('*.png'))
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(
-            f'config.photos={folder} is not a folder; give one that holds photographs.'
-        )
+        raise ValueError(f'config.{key}={folder} is not a folder; give one that holds photographs.')
     files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(
-            f'config.photos={folder} holds no picture; these are read: {", ".join(SUFFIXES)}.'
+            f'config.{key}={folder} holds no picture; these are read: {", ".join(SUFFIXES)}.'
         )
     return files
 
