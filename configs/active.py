@@ -3,8 +3,8 @@
     python -m iqa_jax.main --config configs/active.py --workdir runs/quickstart/active
 
 Runs the stages score, gmad, study, train and evaluate with the configs of their own files.
-2 cores of an AMD EPYC: 130 s. SIMULATED observers: SRCC on the old set 0.677 -> 0.630, on images of
-fresh gMAD pairs 0.604 -> 0.676.
+2 cores of an AMD EPYC: 126 s. SIMULATED observers: SRCC on the old set 0.622 -> 0.656, on images of
+fresh gMAD pairs 0.518 -> 0.588.
 """
 
 import pathlib

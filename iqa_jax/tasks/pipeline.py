@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime import artifacts, memory, parallel
 from iqa_jax.tasks import opening
 
 KEYS = {'task', 'root', 'order', 'stages', 'headlines'}
@@ -39,6 +39,7 @@ def run(config: Any, workdir: str | Path) -> dict:
         folder = workdir / stage.pop('folder')
         task = importlib.import_module(f'iqa_jax.tasks.{stage["task"]}')
         summaries[name] = task.run(stage | {'root': str(workdir)}, folder)
+        memory.release()
     summary = {
         'stages': summaries,
         'seconds': sum(s['seconds'] for s in summaries.values()),

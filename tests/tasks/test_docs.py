@@ -10,8 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = (ROOT / 'iqa_jax/tasks').glob('*.py')
 STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
 ORDER = (
-    'make_data', 'train_proxies', 'study', 'train_ranking', 'active', 'gmad', 'export', 'score',
-    'evaluate', 'quickstart', 'report',
+    'make_data', 'score_pairs', 'train_proxies', 'study', 'train_ranking', 'active', 'gmad',
+    'export', 'score', 'evaluate', 'quickstart', 'report',
 )  # fmt: skip
 
 
@@ -59,6 +59,13 @@ def test_the_commands_run_one_after_the_other(tmp_path):
 def test_commands_in_the_readme_are_those_of_the_pages():
     table = re.findall(r'`(--config configs/.*?)`', (ROOT / 'README.md').read_text())
     assert {*table} == {' '.join(arguments) for arguments in commands().values()}
+
+
+def test_the_python_of_the_metrics_page_runs(capsys):
+    text = (ROOT / 'docs/fr_metrics.md').read_text()
+    code = re.search(r'```python\n(.*?)```', text, re.DOTALL)[1]
+    exec(compile(code, 'fr_metrics.md', 'exec'), {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_python_of_the_readme_runs(smoke, tmp_path, monkeypatch, capsys):
