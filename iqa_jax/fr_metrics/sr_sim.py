@@ -62,6 +62,5 @@ def sr_sim(reference: jax.Array, distorted: jax.Array, *, parity: bool = False) 
     saliency = maps.dissimilarity(saliency_r, saliency_d, SALIENCY_CONSTANT)
     error = saliency + root - saliency * root
     weight = jnp.maximum(saliency_r, saliency_d)
-    sums = maps.mean(filters.materialize(jnp.stack([error * weight, weight])))
-    score = 1 - sums[0] / sums[1]
+    score = 1 - maps.weighted_mean(error, weight)[0]
     return jnp.where((flat_r | flat_d) & parity, jnp.nan, score)

@@ -26,7 +26,6 @@ XYZ_FROM_RGB = (
     / np.array([0.9642, 1.0, 0.8251])[:, None]
 )
 FLAT_RANGE = 1e-5  # of a and b, what rounding could explain
-SIMILARITY_FLOOR = 1e-9  # below float32's resolution of a chroma similarity
 
 
 def _log_gabor() -> np.ndarray:
@@ -101,9 +100,7 @@ def _power_error(gradient: jax.Array, chroma: jax.Array) -> jax.Array:
 
     A chroma similarity below 0 gives a complex power in MATLAB, of which VSI takes the real part.
     """
-    near = chroma < 0.5
-    far = jnp.maximum(jnp.abs(1 - chroma), SIMILARITY_FLOOR)
-    log_chroma = jnp.where(near, jnp.log1p(-jnp.where(near, chroma, 0.0)), jnp.log(far))
+    log_chroma = maps.log_similarity(chroma)
     exponent = GRADIENT_EXPONENT * jnp.log1p(-gradient) + CHROMA_EXPONENT * log_chroma
     error = -jnp.expm1(exponent)
     lost = 1 - np.cos(CHROMA_EXPONENT * np.pi)
@@ -128,6 +125,5 @@ def vsi(reference: jax.Array, distorted: jax.Array, *, parity: bool = False) -> 
     power_error = _power_error(gradient, m + n - m * n)
     error = saliency + power_error - saliency * power_error
     weight = jnp.maximum(saliency_r, saliency_d)
-    sums = maps.mean(filters.materialize(jnp.stack([error * weight, weight])))
-    score = 1 - sums[0] / sums[1]
+    score = 1 - maps.weighted_mean(error, weight)[0]
     return jnp.where((flat_r | flat_d) & parity, jnp.nan, score)
