@@ -5,15 +5,10 @@ in 0..255.
 """
 
 import numpy as np
+from float64_ssim import gray
 from scipy import ndimage
 
-GRAY_WEIGHTS = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-
-
-def gray(image, rounded=True):
-    value = np.asarray(image, np.float64) @ GRAY_WEIGHTS
-    return np.floor(value + 0.5) if rounded else value
 
 
 def correlate(plane, kernel):

@@ -4,16 +4,11 @@ It shares no code and no formula arrangement with the package. Inputs are [H,W,3
 """
 
 import numpy as np
+from float64_ssim import gray
 from scipy import ndimage
 
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 KERNEL = np.sqrt(2) / 16 * np.array([1.0, 4.0, 6.0, 4.0, 1.0])
-
-
-def gray(image, rounded):
-    weights = [0.298936021293775, 0.587043074451121, 0.114020904255103]
-    value = np.asarray(image, np.float64) @ weights
-    return np.floor(value + 0.5) if rounded else value
 
 
 def smooth(image, kernel):

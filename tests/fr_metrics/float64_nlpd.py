@@ -4,6 +4,7 @@ It shares no code and no formula arrangement with the package. Inputs are [H,W,3
 """
 
 import numpy as np
+from float64_ssim import gray
 from scipy import ndimage
 
 FILTER = np.outer([0.05, 0.25, 0.4, 0.25, 0.05], [0.05, 0.25, 0.4, 0.25, 0.05])
@@ -17,15 +18,6 @@ WEIGHTS = [
     [0, 0, 0.2552, 0.2598, 0],
     [0, 0, 0.0717, 0.2215, 0],
 ]
-
-
-def gray(image, rounded):
-    value = np.asarray(image, np.float64) @ [
-        0.298936021293775,
-        0.587043074451121,
-        0.114020904255103,
-    ]
-    return (np.floor(value + 0.5) if rounded else value) / 255
 
 
 def expand(low, shape):
@@ -54,7 +46,7 @@ def bands(image):
 
 
 def nlpd(reference, distorted, rounded=True, normalize=True):
-    pyramids = [bands(gray(image, rounded)) for image in (reference, distorted)]
+    pyramids = [bands(gray(image, rounded) / 255) for image in (reference, distorted)]
     distances = []
     for k, (x, y) in enumerate(zip(*pyramids, strict=True)):
         if normalize:

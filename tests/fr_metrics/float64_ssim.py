@@ -11,12 +11,8 @@ GRAY_WEIGHTS = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103
 SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 
 
-def gray(image, rounded):
-    value = np.asarray(image, np.float64) @ [
-        0.298936021293775,
-        0.587043074451121,
-        0.114020904255103,
-    ]
+def gray(image, rounded=True):
+    value = np.asarray(image, np.float64) @ GRAY_WEIGHTS
     return np.floor(value + 0.5) if rounded else value
 
 

@@ -6,17 +6,12 @@ They share no code and no formula arrangement with the package. Inputs are [H,W,
 import pathlib
 
 import numpy as np
+from float64_ssim import gray
 from scipy import ndimage
 
 from iqa_jax import fr_metrics
 
 DATA = pathlib.Path(fr_metrics.__file__).parent / 'data'
-GRAY_WEIGHTS = [0.298936021293775, 0.587043074451121, 0.114020904255103]
-
-
-def gray(image, rounded):
-    value = np.asarray(image, np.float64) @ GRAY_WEIGHTS
-    return np.floor(value + 0.5) if rounded else value
 
 
 def _valid(image, window):
