@@ -4,7 +4,7 @@
     python benchmarks/fr_conformance.py --golden DIR   # with golden*.csv and the images they name
 
 Prints one row per metric: pairs compared, largest and median absolute error, rank correlation with
-the original values, and milliseconds per 384x512 pair in batches of 8. Takes three minutes on two
+the original values, and milliseconds per 384x512 pair in batches of 8. Takes four minutes on two
 cores. NaN and infinite values of the original are compared too, and counted where they differ.
 """
 

@@ -1,7 +1,7 @@
 """Speed, compilation and memory of the full-reference metrics, beside piq's in the same run.
 
     pip install -e '.[bench]'
-    python benchmarks/fr_speed.py            # about six minutes on two cores
+    python benchmarks/fr_speed.py            # a minute and a half on two cores
     python benchmarks/fr_speed.py --no-piq   # our side alone
 
 Pairs of 512x384 as float32 in [0, 1], batches of 1 and 8, both sides on `--threads` CPU threads
