@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from iqa_jax import distortions
-from iqa_jax.data import tables
+from iqa_jax.data import records, tables
 from iqa_jax.images import io
 
 
@@ -63,7 +63,7 @@ class ImageStore:
             if source in self._cache:
                 return self._cache[source]
         file, digest = source
-        data = io.read_file(file)
+        data = records.read(file)
         if digest and io.sha256(data) != digest:
             raise io.ImageError(
                 f'{file} is not the file of the manifest (SHA-256 differs); '

@@ -23,7 +23,8 @@ class Distortion:
     `function(image, level, key)` is pure on float32 [H, W, 3] in [0, 1] with a traced level 1..5
     and may leave [0, 1], which the stretch after it mends; where `host` is true it is a codec
     `function(image, level)` on uint8 [H, W, 3] instead. `approximation` says in a sentence where
-    the result is known to differ from the original's, or is ''.
+    the result is known to differ from the original's, or is ''. Sides under `min_side` pixels are
+    refused.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Distortion:
     stochastic: bool = False
     host: bool = False
     approximation: str = ''
+    min_side: int = 1
 
 
 _ROWS = (
@@ -80,6 +82,7 @@ _ROWS = (
         spatial.PATCH_COUNTS,
         spatial.non_eccentricity_patch,
         stochastic=True,
+        min_side=3 * spatial.PATCH_SIDE,
     ),
     Distortion(21, 'pixelate', spatial.PIXELATE_STRENGTHS, spatial.pixelate),
     Distortion(
@@ -89,7 +92,14 @@ _ROWS = (
         quantization.quantization,
         approximation='Thresholds are the exact Otsu optimum, where the original searches for it.',
     ),
-    Distortion(23, 'color_block', spatial.BLOCK_COUNTS, spatial.color_block, stochastic=True),
+    Distortion(
+        23,
+        'color_block',
+        spatial.BLOCK_COUNTS,
+        spatial.color_block,
+        stochastic=True,
+        min_side=spatial.BLOCK_SIDE,
+    ),
     Distortion(
         24, 'high_sharpen', sharpness_contrast.SHARPEN_AMOUNTS, sharpness_contrast.high_sharpen
     ),

@@ -21,7 +21,10 @@ CONFIG = {
     'metrics': ('gmsd',),
     'equalisation': 'histogram',
     'knots': 16,
-    'store_images': True,
+    'images': 'png',
+    'photos_per_shard': 1,
+    'shard': '',
+    'estimate_images': 0,
     'seed': 0,
 }
 
@@ -57,21 +60,19 @@ def test_a_file_that_becomes_unreadable_runs_again_and_is_quarantined(run, photo
     assert run()[0]['quarantined'] == 0
 
 
-@pytest.mark.parametrize(
-    ('store_images', 'distorted'), [(True, True), (True, False), (False, False)]
-)
-def test_a_missing_image_is_made_again(run, store_images, distorted, capfd):
-    _, columns = run(store_images=store_images)
+@pytest.mark.parametrize(('images', 'distorted'), [('png', True), ('png', False), ('webp', True)])
+def test_a_missing_image_is_made_again(run, images, distorted, capfd):
+    _, columns = run(images=images)
     files = [Path(file) for file in columns['file'][(columns['type'] > 0) == distorted]]
     before = files[0].read_bytes()
     untouched = files[-1].stat().st_mtime_ns
     files[0].unlink()
-    _, again = run(store_images=store_images)
+    _, again = run(images=images)
     assert files[0].read_bytes() == before
     assert files[-1].stat().st_mtime_ns == untouched  # of the other photograph
     np.testing.assert_array_equal(again['sha256'], columns['sha256'])
     capfd.readouterr()
-    run(store_images=store_images)
+    run(images=images)
     assert 'up to date' in capfd.readouterr().err
 
 
@@ -87,7 +88,7 @@ def test_a_changed_image_of_a_photograph_that_is_made_again_is_mended(run):
 
 def test_recipes_and_stored_images_are_equal_without_the_pristine_rows(run, tmp_path):
     _, stored = run('stored')
-    _, recipes = run('recipes', store_images=False)
+    _, recipes = run('recipes', images='recipe')
     assert not any(stored['ref_file']) and not any(stored['ref_sha256'])
     pristine = recipes['type'] == 0
     assert not any(recipes['ref_file'][pristine]) and not any(recipes['file'][~pristine])

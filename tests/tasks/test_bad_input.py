@@ -24,7 +24,10 @@ DATA = {
     'metrics': ('gmsd',),
     'equalisation': 'histogram',
     'knots': 16,
-    'store_images': True,
+    'images': 'png',
+    'photos_per_shard': 1,
+    'shard': '',
+    'estimate_images': 0,
     'seed': 0,
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')
