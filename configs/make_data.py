@@ -41,6 +41,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'photos_per_shard': 1,
             'shard': '',  # 'i/n': only every n-th shard from the i-th, nothing joined
             'estimate_images': 0,  # says how long so many images would take
+            'tfds_runner': '',  # | 'local' | a Beam runner: also writes a tfds data set
+            'beam_options': (),  # command-line options of that runner
             'seed': 0,
         }
     )

@@ -13,17 +13,27 @@ import numpy as np
 from absl import logging
 
 from iqa_jax import distortions, fr_metrics
-from iqa_jax.data import equalise, kadis, manifest, records, shards, sources, tables
+from iqa_jax.data import (
+    equalise,
+    kadis,
+    kadis_builder,
+    manifest,
+    records,
+    shards,
+    sources,
+    tables,
+)
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, parallel, progress, stages
 from iqa_jax.tasks import opening
 
 KEYS = {
     'photos', 'database', 'size', 'types', 'levels', 'types_per_photo', 'split_shares', 'metrics',
-    'equalisation', 'knots', 'images', 'photos_per_shard', 'shard', 'estimate_images', 'seed',
+    'equalisation', 'knots', 'images', 'photos_per_shard', 'shard', 'estimate_images',
+    'tfds_runner', 'beam_options', 'seed',
 }  # fmt: skip
 # Who does the work and what is printed beside it change no result.
-NOT_IDENTITY = ('photos', 'shard', 'estimate_images')
+NOT_IDENTITY = ('photos', 'shard', 'estimate_images', 'tfds_runner', 'beam_options')
 READING_THREADS = 4
 POLL_SECONDS = 1.0
 
@@ -52,6 +62,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done(lambda: bool(config['shard']) or _has_images(workdir))) is not None:
         return summary
     start = time.monotonic()
+    if config['tfds_runner']:
+        _build(groups, settings, config, workdir, stage.fingerprint)
     durations = _make(groups, mine, settings, workdir)
     if config['shard']:
         return _finish_part(stage, groups, mine, workdir, start, _estimate(durations, config))
@@ -124,6 +136,22 @@ def _make(
         while not artifacts.is_current(shards.path_of(workdir, i), marks[i]):
             time.sleep(POLL_SECONDS)
     return durations
+
+
+def _build(
+    groups: list[list[shards.Photo]], settings: dict, config: dict, workdir: Path, mark: str
+) -> None:
+    """Makes the shards through the tfds builder, in this process or by Beam."""
+    if config['shard'] or parallel.process_count() > 1:
+        raise ValueError(
+            'config.tfds_runner builds the whole data set from one process; leave config.shard '
+            'and --distributed out, or make the tfds data set when all shards are there.'
+        )
+    marks = [_mark(photos, settings) for photos in groups]
+    options = list(config['beam_options'])
+    kadis_builder.build(
+        groups, marks, settings, workdir.absolute(), mark[:16], config['tfds_runner'], options
+    )
 
 
 def _mark(photos: list[shards.Photo], settings: dict) -> str:

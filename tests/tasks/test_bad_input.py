@@ -28,6 +28,8 @@ DATA = {
     'photos_per_shard': 1,
     'shard': '',
     'estimate_images': 0,
+    'tfds_runner': '',
+    'beam_options': (),
     'seed': 0,
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')
