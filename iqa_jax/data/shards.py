@@ -123,20 +123,22 @@ def join(groups: list[list[Photo]], workdir: Path) -> tuple[tables.Table, list[d
     return table, quarantine
 
 
-def seconds_per_image(durations: Durations) -> float | None:
+def seconds_per_image(durations: Durations) -> tuple[float, int] | None:
     """Mean time of a distorted image with all types equally frequent, without the compilations.
 
     Args:
       durations: as `make` returns them; the first cell of a type is the one that compiled.
 
     Returns:
-      Seconds, or None when a type has been made only once.
+      Seconds, and the number of types that were made twice or more and so are in the mean; None
+      when there is none.
     """
     means = [
-        sum(seconds for _, seconds in cells[1:]) / max(1, sum(images for images, _ in cells[1:]))
-        for cells in durations.values()
+        sum(seconds for _, seconds in cells[1:]) / sum(images for images, _ in cells[1:])
+        for number, cells in durations.items()
+        if number and len(cells) > 1
     ]
-    return float(np.mean(means)) if means and min(means) > 0 else None
+    return (float(np.mean(means)), len(means)) if means else None
 
 
 def _usable(

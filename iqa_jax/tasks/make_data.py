@@ -161,13 +161,14 @@ def _mark(photos: list[shards.Photo], settings: dict) -> str:
 
 def _estimate(durations: shards.Durations, config: dict) -> str:
     """How long config.estimate_images would take at the pace of this run, for the headline."""
-    seconds = shards.seconds_per_image(durations)
-    if not config['estimate_images'] or seconds is None:
+    pace = shards.seconds_per_image(durations)
+    if not config['estimate_images'] or pace is None:
         return ''
+    seconds, types = pace
     hours = config['estimate_images'] * seconds / 3600 / parallel.process_count()
     return (
-        f', {1000 * seconds:.1f} ms per labelled image without compilation: '
-        f'{config["estimate_images"]:,} images take {hours:.1f} h'
+        f', {1000 * seconds:.1f} ms per labelled image without compilation (mean of {types} types),'
+        f' so {config["estimate_images"]:,} take {hours:.1f} h'
     )
 
 
