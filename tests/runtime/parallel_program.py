@@ -54,7 +54,7 @@ def placed_report(train_step, state, batch) -> dict:
     placed, key = parallel.place_batch(batch), parallel.place(np.array([0, 7], np.uint32))
     one, two = (parallel.place(parallel.fetch(state)) for _ in range(2))
     one, _ = train_step(one, batch, key)
-    with jax.transfer_guard('disallow'):
+    with jax.transfer_guard('disallow_explicit'):
         two, _ = train_step(two, placed, key)
     one, two = (jax.tree.leaves(parallel.fetch(tree)) for tree in (one, two))
     return {
