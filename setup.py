@@ -13,6 +13,7 @@ INSTALL_REQUIRES = [
     'array_record>=0.8',  # many images in one file
     'clu>=0.0.12',  # TensorBoard writer, used when its extras are there
     'flax>=0.12.7',  # linen models: functional init/apply is what masks and a twin need
+    'grain>=0.2.18',  # makes batches ahead in threads; needs no TensorFlow
     'importlib_resources>=6.0',  # tensorflow-datasets imports it without declaring it
     'jax>=0.10.1',  # last line that supports Python 3.11
     'jinja2>=3.1',  # the report page, with autoescaping
