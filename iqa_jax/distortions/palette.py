@@ -150,7 +150,9 @@ def _eight_bits(image: jax.Array) -> jax.Array:
             f'color quantization takes images of at most {MOST_PIXELS} pixels, not '
             f'{image.shape[0]}x{image.shape[1]}; shrink or leave out the image.'
         )
-    return jnp.floor(255 * image + 0.5).astype(jnp.int32)
+    # XLA may divide through a reciprocal, which puts 107/214 just below a half; a level of an 8-bit
+    # image is a half exactly or 0.002 away from one.
+    return jnp.floor(255 * image + 0.5001).astype(jnp.int32)
 
 
 def _paint(palette: jax.Array, index: jax.Array) -> jax.Array:
@@ -178,11 +180,9 @@ def _cumulative_moments(pixels: jax.Array) -> tuple[list[jax.Array], jax.Array]:
     cube = histogram.T.reshape(5, CELLS, CELLS, CELLS)
 
     def accumulate(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 0)] * 3)
         for axis in (-3, -2, -1):
-            slabs = jnp.moveaxis(x, axis, 0)
-            zero = jnp.zeros_like(slabs[0])
-            _, sums = jax.lax.scan(lambda a, b: (a + b, a + b), zero, slabs)
-            x = jnp.moveaxis(jnp.concatenate([zero[None], sums]), 0, axis)
+            x = jnp.cumsum(x, axis)
         return x
 
     table = accumulate(cube)
