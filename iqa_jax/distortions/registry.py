@@ -30,7 +30,7 @@ class Distortion:
     number: int
     name: str
     levels: tuple
-    function: Callable
+    function: Callable = dataclasses.field(repr=False)
     stochastic: bool = False
     host: bool = False
     approximation: str = ''
