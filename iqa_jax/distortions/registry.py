@@ -10,6 +10,7 @@ from iqa_jax.distortions import (
     compression,
     jitter,
     noise,
+    palette,
     quantization,
     sharpness_contrast,
     spatial,
@@ -30,7 +31,7 @@ class Distortion:
     number: int
     name: str
     levels: tuple
-    function: Callable
+    function: Callable = dataclasses.field(repr=False)
     stochastic: bool = False
     host: bool = False
     approximation: str = ''
@@ -43,6 +44,13 @@ _ROWS = (
     Distortion(3, 'motion_blur', blur.MOTION_LENGTHS, blur.motion_blur, stochastic=True),
     Distortion(4, 'color_diffusion', colour.DIFFUSION_AMOUNTS, colour.color_diffusion),
     Distortion(5, 'color_shift', colour.SHIFT_AMOUNTS, colour.color_shift, stochastic=True),
+    Distortion(
+        6,
+        'color_quantization',
+        palette.COLOR_COUNTS,
+        palette.color_quantization,
+        approximation="Wu's palette and Floyd-Steinberg dithering stand in for MATLAB's own.",
+    ),
     Distortion(7, 'saturation_hsv', colour.HSV_FACTORS, colour.saturation_hsv),
     Distortion(8, 'saturation_lab', colour.LAB_FACTORS, colour.saturation_lab),
     Distortion(
@@ -113,9 +121,8 @@ _ROWS = (
 
 DISTORTIONS: dict[str, Distortion] = {row.name: row for row in _ROWS}
 
-# Of KADID's types these are not there: colour quantization needs MATLAB's own palette search to be
-# reproducible, and the denoiser's weights cannot be had.
-NOT_THERE = {6: 'color_quantization', 15: 'denoise'}
+# Of KADID's types this is not there: the denoiser's weights cannot be had.
+NOT_THERE = {15: 'denoise'}
 
 
 def get(name_or_number: str | int) -> Distortion:
