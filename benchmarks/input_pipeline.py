@@ -42,7 +42,7 @@ def make(folder: pathlib.Path, photos: int) -> None:
     config = make_data_config.get_config().to_dict()
     config |= {'photos': str(originals), 'metrics': (METRIC,), 'split_shares': (1, 0, 0, 0)}
     for name in ('stored', 'recipes'):
-        make_data.run(config | {'store_images': name == 'stored'}, folder / name)
+        make_data.run(config | {'images': 'png' if name == 'stored' else 'recipe'}, folder / name)
 
 
 def measure(folder: pathlib.Path, name: str, steps: int, threads: int) -> dict:

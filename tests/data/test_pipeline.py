@@ -18,7 +18,9 @@ from iqa_jax.images import io
 def columns(photos):
     """Two pristine photographs as files; blurred, coded and noisy versions as recipes."""
     files = sorted(photos.glob('*.png'))[:2]
-    plan = kadis.plan({f.stem: 'train' for f in files}, [1, 10, 11], (3, 5), 0, 0, 'x')
+    parts = [kadis.versions(f.stem, [1, 10, 11], (3, 5), 0, 0) for f in files]
+    plan = manifest.complete(tables.concatenate(parts), 'the plan')
+    plan['split'][:] = 'train'
     for row in np.flatnonzero(plan['type'] == 0):
         file = photos / f'{plan["image_id"][row]}.png'
         plan['file'][row] = str(file)
