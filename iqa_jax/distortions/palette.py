@@ -170,7 +170,7 @@ def _cumulative_moments(pixels: jax.Array) -> tuple[list[jax.Array], jax.Array]:
     Returns:
       Three arrays uint32 [33, 33, 5, 33] of the same sums, red, green or blue being the last axis
       and the other two the first: count, red, green, blue, squares of all three. And the squares
-      in float32 [33, 33, 33], for the digits above 2^32.
+      in float32 [33, 33, 33], right to 37 per pixel: enough for the digits above 2^32.
     """
     flat = pixels.reshape(-1, 3)
     squares = (flat * flat).sum(axis=-1, keepdims=True)
@@ -187,7 +187,10 @@ def _cumulative_moments(pixels: jax.Array) -> tuple[list[jax.Array], jax.Array]:
 
     table = accumulate(cube)
     orders = ((2, 3, 0, 1), (1, 3, 0, 2), (1, 2, 0, 3))
-    return [table.transpose(order) for order in orders], accumulate(cube[4].astype(jnp.float32))
+    # A cell's squares may themselves exceed 32 bits; those of its mean differ by its scatter.
+    levels = cube[:4].astype(jnp.float32)
+    squares = (levels[1:] ** 2).sum(axis=0) / jnp.maximum(levels[0], 1)
+    return [table.transpose(order) for order in orders], accumulate(squares)
 
 
 def _sums_below(tables: tuple, box: jax.Array, axis: int) -> jax.Array:
@@ -218,7 +221,7 @@ def _scatter(tables: tuple, box: jax.Array) -> jax.Array:
     sums = _sums_below(tables, box, 0)[:, box[0, 1]]
     mean = _whole_mean(sums)
     about_mean = sums[4] + (mean * (sums[0] * mean - 2 * sums[1:4])).sum()
-    # The same in floats says how often 2^32 went over.
+    # The same in floats, to less than 2^31, says how often 2^32 was passed.
     (a, b), (c, d), (e, f) = box
     table = tables[1]
     squares = (table[b, d, f] - table[a, d, f] - table[b, c, f] + table[a, c, f]) - (

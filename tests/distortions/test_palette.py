@@ -93,13 +93,15 @@ def test_the_palette_is_the_best_of_all_cuts(shades, count):
     np.testing.assert_allclose(to_float(fixed)[:count], expected, rtol=0, atol=1e-9)
 
 
-def test_sums_beyond_32_bits_cost_no_precision():
-    rng = np.random.default_rng(2)
-    pixels = rng.choice([0, 20, 130, 250, 255], (320, 400, 3)) + rng.integers(0, 5, (320, 400, 3))
-    pixels = np.minimum(pixels, 255).astype(np.int32)
-    assert (pixels.astype(np.int64) ** 2).sum() > 2**32
-    fixed, _ = jax.jit(palette.minimum_variance_palette)(pixels, 8)
-    np.testing.assert_allclose(to_float(fixed)[:8], reference_palette(pixels, 8), rtol=0, atol=1e-9)
+def test_sums_of_squares_beyond_32_bits_choose_the_right_box():
+    colors = np.array([[0, 0, 0], [0, 255, 0], [255, 70, 0], [255, 190, 0]], np.int32)
+    pixels = colors.repeat(150_000, axis=0).reshape(600, 1000, 3)
+    # The box without red is the wider one, but not modulo 2^32.
+    dark, bright = 300_000 * 127.5**2, 300_000 * 60.0**2
+    assert dark % 2**32 < bright < 2**32 < dark
+    fixed, used = jax.jit(palette.minimum_variance_palette)(pixels, 3)
+    assert used == 3
+    np.testing.assert_array_equal(to_float(fixed)[:3], [[0, 0, 0], [255, 130, 0], [0, 255, 0]])
 
 
 @pytest.mark.parametrize('count', [8, 64])
@@ -120,6 +122,17 @@ def test_the_wavefront_is_sequential_dithering_sample_for_sample(shape):
     colors = rng.uniform(60, 190, (16, 3))
     nearest = reference_map(colors)
     ours = jax.jit(palette.dither)(pixels, to_fixed(colors), jnp.asarray(nearest.ravel()))
+    np.testing.assert_array_equal(ours, reference_dither(pixels, colors, nearest))
+
+
+def test_a_millionth_of_a_grey_level_is_passed_on():
+    pixels = np.array([[[116] * 3, [97] * 3]], np.int32)
+    # The error of 16 less a millionth brings 97 to 104 less half of one, a cell below 104.
+    colors = np.repeat(np.arange(32.0)[:, None] * 8, 3, axis=1)
+    colors[116 // 8] = 100 + 2**-20
+    nearest = np.repeat(np.arange(32), 32 * 32).reshape(32, 32, 32)
+    ours = jax.jit(palette.dither)(pixels, to_fixed(colors), jnp.asarray(nearest.ravel()))
+    np.testing.assert_array_equal(ours, [[14, 12]])
     np.testing.assert_array_equal(ours, reference_dither(pixels, colors, nearest))
 
 
