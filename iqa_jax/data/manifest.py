@@ -18,13 +18,14 @@ COLUMNS = {
     'level': np.int32,  # 1..5, 0 for pristine
     'seed': np.int64,
     'split': object,  # train | val | test | pool
+    'content': object,  # equal for pictures of one scene, whatever their ref_id; '' is unknown
     'database': object,  # scores are comparable within one database only
     'mos': np.float32,  # mean opinion score 0..100, higher is better; NaN when nobody rated
     'mos_std': np.float32,  # standard deviation of the opinions
     'votes': np.int32,
 }
 _DEFAULTS = {'file': '', 'sha256': '', 'ref_file': '', 'ref_sha256': ''}
-_DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'database': ''}
+_DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'content': '', 'database': ''}
 _DEFAULTS |= {'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
 _PATHS = ('file', 'ref_file')
 

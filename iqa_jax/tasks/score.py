@@ -3,7 +3,6 @@
 Works shard by shard; finished shards are kept, so a killed run goes on with the next one.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Writes scores.parquet: image_id, `name` and, with `twin`, `name_disagreement`."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     weights = [Path(config['model']) / name for name in saved_model.FILES]
-    unsigned = _unsigned_files(config['manifest'])
+    unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
     stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
     if (summary := stage.done()) is not None:
@@ -139,16 +138,3 @@ def _batches(
                     shapes.setdefault(image.shape, []).append((row, image))
             for members in shapes.values():
                 yield [row for row, _ in members], np.stack([image for _, image in members])
-
-
-def _unsigned_files(path: str) -> list:
-    """(id, size, time) of files whose manifest has no digest, so that a changed one is seen."""
-    columns = manifest.read(path)
-    found = []
-    for image_id, file, digest in zip(
-        columns['image_id'], columns['file'], columns['sha256'], strict=True
-    ):
-        if file and not digest and os.path.exists(file):
-            status = os.stat(file)
-            found.append([image_id, status.st_size, status.st_mtime_ns])
-    return found
