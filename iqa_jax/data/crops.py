@@ -14,7 +14,7 @@ from scipy import fft, ndimage
 # reach at most 0.39; cut-outs of 55 % to 80 % of the width and height at random places, resized
 # by 0.6 to 1.5 and compressed as JPEG of quality 30, at least 0.67 and in the median 0.92
 # (benchmarks/content_hashes.py).
-CORRELATION = 0.6
+CORRELATION = 0.7
 SIDE = 96  # pixels of the long side at which pictures are compared
 _TOGETHER = 256  # pictures correlated at once, so that memory stays below 200 MiB
 SCALES = tuple(0.5 * 1.06**k for k in range(12))  # part of the other picture that a crop covers

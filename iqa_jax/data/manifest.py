@@ -12,7 +12,7 @@ COLUMNS = {
     'ref_id': object,  # image_id of the pristine photograph; images without one name themselves
     'file': object,  # relative to the manifest's folder; '' when the row is a recipe only
     'sha256': object,  # of the file's bytes
-    'ref_file': object,  # pristine file of a recipe, relative like `file`; '' when there is a file
+    'ref_file': object,  # pristine file, relative like `file`; a recipe is made from it
     'ref_sha256': object,  # of that file's bytes
     'type': np.int32,  # KADID's distortion number, 0 is pristine, -1 is unknown
     'level': np.int32,  # 1..5, 0 for pristine

@@ -1,4 +1,7 @@
-"""evaluate: score columns against opinions or proxies, with bootstrap intervals by reference."""
+"""evaluate: score columns against opinions or proxies, with bootstrap intervals by reference.
+
+A test image that a model was trained on is refused unless the config allows it.
+"""
 
 import json
 import time
@@ -7,15 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from iqa_jax import distortions
-from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.evaluation import logistic, statistics
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 
 KEYS = {
     'name', 'manifest', 'splits', 'proxies', 'columns', 'headline', 'pairs', 'logistic_parameters',
-    'resamples', 'seed',
+    'resamples', 'allow_trained', 'seed',
 }  # fmt: skip
+# config.allow_trained -> the closest relation to the training that is let through.
+ALLOWED = {
+    'nothing': exposure.VALIDATED,
+    'references': exposure.REFERENCE,
+    'images': exposure.IMAGE,
+}
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -25,10 +34,18 @@ def run(config: dict, workdir: str | Path) -> dict:
     `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
     share of pairs ordered as people do is added. Images without a score in every column are set
     aside.
+
+    Raises:
+      ValueError: a column's model was trained on a tested image or, unless `allow_trained` is
+        'references' or 'images', on its reference.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     if config['headline'] not in config['columns']:
         raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
+    if config['allow_trained'] not in ALLOWED:
+        raise ValueError(
+            f'config.allow_trained={config["allow_trained"]!r}; use one of {", ".join(ALLOWED)}.'
+        )
     # A ConfigDict sorts its keys, so the config says which column comes first.
     columns = {config['headline']: config['columns'][config['headline']]} | config['columns']
     optional = [config[key] for key in ('proxies', 'pairs') if config[key]]
@@ -44,14 +61,16 @@ def run(config: dict, workdir: str | Path) -> dict:
     kept, predictions, left_out = score_columns.oriented(everyone, columns)
     rows = tables.select(rows, kept)
     ids = rows['image_id']
+    seen = _checked_seen(ids, columns, config)
     target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
     simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
     results = {
         'name': config['name'],
         'target': 'mean equalised proxy' if config['proxies'] else 'mos',
         'simulated': simulated and not config['proxies'],
+        'allow_trained': config['allow_trained'],
         'rows': [
-            _row(label, columns[label]['kind'], x, target, rows, config)
+            _row(label, columns[label]['kind'], x, target, rows, config) | seen[label]
             for label, x in predictions.items()
         ],
         'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
@@ -72,12 +91,42 @@ def run(config: dict, workdir: str | Path) -> dict:
         'quarantined': len(left_out),
         'seconds': time.monotonic() - start,
         'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
-        + (' (SIMULATED observers)' if results['simulated'] else ''),
+        + (' (SIMULATED observers)' if results['simulated'] else '')
+        + _warning(results['rows']),
         'srcc': value,
         'srcc_interval': [low, high],
         'artifact': 'results.json',
     }
     return stage.finish(summary, outputs)
+
+
+def _checked_seen(ids: np.ndarray, columns: dict, config: dict) -> dict[str, dict]:
+    """How many images each column's model knows from its training; refuses what is not allowed."""
+    counts = {}
+    for label, seen in score_columns.seen(ids, columns).items():
+        counts[label] = {'trained_images': None, 'trained_references': None}  # not known
+        if seen is None:
+            continue
+        for relation, name in ((exposure.IMAGE, 'images'), (exposure.REFERENCE, 'references')):
+            those = np.flatnonzero(seen == relation)
+            counts[label][f'trained_{name}'] = len(those)
+            if len(those) and relation > ALLOWED[config['allow_trained']]:
+                what = 'them' if name == 'images' else 'other images of their references'
+                raise ValueError(
+                    f'{len(those)} of {len(ids)} images of {config["manifest"]} cannot test '
+                    f'{label}, {ids[those[0]]} the first: its model was trained on {what}; choose '
+                    f"other config.splits or set config.allow_trained='{name}'."
+                )
+    return counts
+
+
+def _warning(rows: list[dict]) -> str:
+    """What the headline says when a model was tested on what it was trained on."""
+    images = max((row['trained_images'] or 0) for row in rows)
+    references = max((row['trained_references'] or 0) for row in rows)
+    if images:
+        return f' ({images} images TRAINED ON)'
+    return f' (references of {references} images TRAINED ON)' if references else ''
 
 
 def _row(label: str, kind: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):

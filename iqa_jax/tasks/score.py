@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import manifest, tables
+from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import quality
@@ -23,7 +23,10 @@ KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes scores.parquet: image_id, `name` and, with `twin`, `name_disagreement`."""
+    """Writes scores.parquet: image_id, `name`, `name_seen` and, with `twin`, `name_disagreement`.
+
+    `name_seen` is what the model's training has to do with the image, as numbered in `exposure`.
+    """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     weights = [Path(config['model']) / name for name in saved_model.FILES]
     unsigned = opening.unsigned_files(config['manifest'])
@@ -53,11 +56,8 @@ def run(config: dict, workdir: str | Path) -> dict:
             quarantine += meta['quarantine']
             bar.update(len(rows))
     table = tables.concatenate(shards)
-    origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
-    described = {config['name']: {'higher_is_better': True, 'origin': origin}}
-    if config['twin']:
-        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {config["name"]}'}
-        described[f'{config["name"]}_disagreement'] = gap
+    table |= _seen(columns, table['image_id'], config)
+    described = _described(model, config)
     outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']
     tables.write(outputs[0], table, {'columns': described}, stage.fingerprint)
     artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
@@ -70,6 +70,27 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'scores.parquet',
     }
     return stage.finish(summary, outputs)
+
+
+def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:
+    """The column that says which of the scored images the model knows from its training."""
+    known = tables.read(Path(config['model']) / saved_model.TRAINED_ON)[0]
+    found = {'image_id': columns['image_id'], 'seen': exposure.seen(columns, known)}
+    seen = tables.join(ids, found, ['seen'], config['manifest'])['seen']
+    return {f'{config["name"]}_seen': seen}
+
+
+def _described(model: saved_model.SavedModel, config: dict) -> dict[str, dict]:
+    """Direction, origin and companion of every score column."""
+    name = config['name']
+    weights = artifacts.meta(Path(config['model']) / 'weights.msgpack')['sha256']
+    common = {'seen': f'{name}_seen', 'model': weights}
+    origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
+    described = {name: common | {'higher_is_better': True, 'origin': origin}}
+    if config['twin']:
+        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {name}'}
+        described[f'{name}_disagreement'] = common | gap
+    return described
 
 
 def _score_shard(
