@@ -6,13 +6,13 @@ no file. A copy that was saved anew by another program has other bytes and is no
 file, only by its reference or content.
 """
 
+import functools
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from iqa_jax.data import tables
+from iqa_jax.data import records, tables
 from iqa_jax.images import io
 
 # What a model has to do with an image, weakest first; the numbers stand in score tables.
@@ -72,24 +72,25 @@ def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     digests = _digests(rows, 'file', 'sha256')
     references = _reference_digests(rows, digests)
     columns = [rows[name].tolist() for name in names]
-    found: list[tuple[int, int, bool]] = []
-    for row, (digest, reference, values) in enumerate(
+    short = functools.lru_cache(1024)(_short)  # images of one reference mostly follow each other
+    row, key, is_image = [], [], []
+    for number, (digest, reference, values) in enumerate(
         zip(digests, references, zip(*columns, strict=True), strict=True)
     ):
         ref_id, database, content, *recipe = values
-        own = [f'file/{digest}'] if digest else []
+        if digest:
+            key.append(_short(f'file/{digest}'))
         if reference and recipe[0] > 0:
-            own.append(f'recipe/{reference}/' + '/'.join(map(str, recipe)))
-        shared = [f'content/{content}'] if content else []
+            key.append(_short(f'recipe/{reference}/{recipe}'))
+        is_image += [True] * (len(key) - len(is_image))
+        if content:
+            key.append(short(f'content/{content}'))
         if reference:
-            shared.append(f'reference/{reference}')
+            key.append(short(f'reference/{reference}'))
         elif database:
-            shared.append(f'name/{database}/{ref_id}')
-        found += [(row, _short(text), True) for text in own]
-        found += [(row, _short(text), False) for text in shared]
-    if not found:
-        return np.zeros(0, int), np.zeros(0, np.uint64), np.zeros(0, bool)
-    row, key, is_image = zip(*found, strict=True)
+            key.append(short(f'name/{database}/{ref_id}'))
+        is_image += [False] * (len(key) - len(is_image))
+        row += [number] * (len(key) - len(row))
     return np.array(row, int), np.array(key, np.uint64), np.array(is_image, bool)
 
 
@@ -102,7 +103,7 @@ def _digests(rows: tables.Table, file: str, digest: str) -> list[str]:
     """SHA-256 of each row's file: the manifest's, or of the bytes if it has none, or ''."""
     found = rows[digest].tolist()
     unknown = [f for f, d in zip(rows[file].tolist(), found, strict=True) if f and not d]
-    unknown = [f for f in dict.fromkeys(unknown) if os.path.isfile(f)]
+    unknown = [f for f in dict.fromkeys(unknown) if records.exists(f)]
     with ThreadPoolExecutor(2) as pool:
         known = dict(zip(unknown, pool.map(_file_digest, unknown), strict=True))
     return [d or known.get(f, '') for f, d in zip(rows[file].tolist(), found, strict=True)]
@@ -110,7 +111,7 @@ def _digests(rows: tables.Table, file: str, digest: str) -> list[str]:
 
 def _file_digest(file: str) -> str:
     try:
-        return io.sha256(io.read_file(file))
+        return io.sha256(records.read(file))
     except io.ImageError:
         return ''  # whoever needs the pixels says so
 

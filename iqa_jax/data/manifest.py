@@ -34,7 +34,7 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     """Brings a table to the manifest's columns and dtypes, and checks ids.
 
     Raises:
-      ValueError: no image_id column, an id twice, or an unknown split.
+      ValueError: no image_id column, an id twice, an unknown split, or text for a number.
     """
     tables.require(columns, ['image_id'], where)
     n = len(columns['image_id'])
@@ -45,7 +45,13 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     result = {}
     for name, dtype in COLUMNS.items():
         if name in columns:
-            result[name] = columns[name].astype(dtype)
+            try:
+                result[name] = columns[name].astype(dtype)
+            except ValueError as error:
+                raise ValueError(
+                    f'{where} has something that is no number in column {name} ({error}); '
+                    'write nan where there is none.'
+                ) from None
         elif name == 'ref_id':
             result[name] = columns['image_id'].astype(object)
         else:

@@ -51,9 +51,10 @@ def divide(
 ) -> dict[str, str]:
     """Deals contents to train, val, test and pool so that every database gets its shares.
 
-    Contents that several databases hold are dealt first, each to the split in which its databases
-    lack most, relative to what they are to get; then those of one database fill the rest. So
-    LIVE's 29 references part 23 to 6 and TID2013's 25 part 20 to 5 although they share most.
+    Each content gets a free place of a split at random. Those that several databases hold come
+    first, into a split where all of these have places; those of one database take what is left. So
+    LIVE's 29 references part 23 to 6 and TID2013's 25 part 20 to 5 although they share most, and
+    every content is tested equally often.
 
     Args:
       members: database -> its contents.
@@ -70,32 +71,55 @@ def divide(
         for a split in use.
     """
     shares = kadis.checked(shares)
-    wanted = {name: kadis.counts(shares, len(inside)) for name, inside in members.items()}
-    dealt = {name: np.zeros(4, int) for name in members}
+    free = {name: kadis.counts(shares, len(inside)) for name, inside in members.items()}
     holders: dict[str, list[str]] = {}
     for name in sorted(members):
         for content in members[name]:
             holders.setdefault(content, []).append(name)
-    order = np.random.default_rng([seed, index]).permutation(sorted(holders)).tolist()
-    # Fixed ones first; then the most shared: the rest is free to make the totals right.
-    order.sort(key=lambda c: (c not in fixed, -len(holders[c]), holders[c]))
+    rng = np.random.default_rng([seed, index])
+    order = rng.permutation(sorted(holders)).tolist()
     found = {}
-    for content in order:
-        if content in fixed:
-            split = kadis.SPLITS.index(fixed[content])
-        else:
-            lack = [(wanted[d] - dealt[d]) / np.maximum(wanted[d], 1) for d in holders[content]]
-            split = int(np.argmax(np.where(shares > 0, np.mean(lack, axis=0), -np.inf)))
-        for name in holders[content]:
-            dealt[name][split] += 1
+
+    def put(content: str, split: int) -> None:
         found[content] = kadis.SPLITS[split]
+        for name in holders[content]:
+            free[name][split] -= 1
+
+    for content in fixed.keys() & holders.keys():
+        put(content, kadis.SPLITS.index(fixed[content]))
+    rest = [content for content in order if content not in fixed]
+    for content in sorted(rest, key=lambda c: -len(holders[c])):
+        if len(holders[content]) == 1:
+            break
+        put(content, _place(np.array([free[name] for name in holders[content]]), shares, rng))
+    for name in sorted(members):
+        own = [c for c in rest if holders[c] == [name]]
+        places = np.repeat(np.arange(4), np.maximum(free[name], 0))
+        for content, split in zip(own, rng.permutation(places).tolist(), strict=False):
+            put(content, split)
+    _check_sizes(found, members, shares, fixed)
+    return found
+
+
+def _place(free: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> int:
+    """Draws a split for a content of several databases from their free places, int [D, 4]."""
+    chance = (free / np.maximum(free.sum(axis=1, keepdims=True), 1)).min(axis=0).clip(0)
+    if not chance.any():  # no split has a place in all of them
+        chance = free.clip(0).sum(axis=0) if free.max() > 0 else shares
+    return int(rng.choice(4, p=chance / chance.sum()))
+
+
+def _check_sizes(
+    found: dict[str, str], members: dict[str, set[str]], shares: np.ndarray, fixed: dict[str, str]
+) -> None:
+    """Raises a ValueError for a database with too few contents in a split in use."""
     for name, inside in members.items():
-        lacking = kadis.short(shares, dealt[name])
+        dealt = np.array([sum(found[c] == split for c in inside) for split in kadis.SPLITS])
+        lacking = kadis.short(shares, dealt)
         if lacking.any() and not inside <= fixed.keys():
             i = int(np.argmax(lacking))
             raise ValueError(
                 f'Database {name} has {len(inside)} contents, too few: split {kadis.SPLITS[i]} '
-                f'gets {dealt[name][i]} and needs {kadis.FEWEST[i]}; set its share in '
+                f'gets {dealt[i]} and needs {kadis.FEWEST[i]}; set its share in '
                 'config.split_shares to 0 or raise it.'
             )
-    return found

@@ -40,12 +40,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         'references' or 'images', on its reference.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    if config['headline'] not in config['columns']:
-        raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
-    if config['allow_trained'] not in ALLOWED:
-        raise ValueError(
-            f'config.allow_trained={config["allow_trained"]!r}; use one of {", ".join(ALLOWED)}.'
-        )
+    _check(config)
     # A ConfigDict sorts its keys, so the config says which column comes first.
     columns = {config['headline']: config['columns'][config['headline']]} | config['columns']
     optional = [config[key] for key in ('proxies', 'pairs') if config[key]]
@@ -63,18 +58,9 @@ def run(config: dict, workdir: str | Path) -> dict:
     ids = rows['image_id']
     seen = _checked_seen(ids, columns, config)
     target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
-    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
-    results = {
-        'name': config['name'],
-        'target': 'mean equalised proxy' if config['proxies'] else 'mos',
-        'simulated': simulated and not config['proxies'],
-        'allow_trained': config['allow_trained'],
-        'rows': [
-            _row(label, columns[label]['kind'], x, target, rows, config) | seen[label]
-            for label, x in predictions.items()
-        ],
-        'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
-    }
+    results = _results(rows, everyone, target, predictions, config)
+    for row in results['rows']:
+        row |= {'kind': columns[row['model']]['kind']} | seen[row['model']]
     names = ('results.json', 'predictions.parquet', 'per_distortion.csv', 'quarantine.csv')
     outputs = [workdir / name for name in names]
     mark = stage.fingerprint
@@ -90,14 +76,36 @@ def run(config: dict, workdir: str | Path) -> dict:
         'references': first['refs'],
         'quarantined': len(left_out),
         'seconds': time.monotonic() - start,
-        'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
-        + (' (SIMULATED observers)' if results['simulated'] else '')
-        + _warning(results['rows']),
+        'headline': _headline(results),
         'srcc': value,
         'srcc_interval': [low, high],
         'artifact': 'results.json',
     }
     return stage.finish(summary, outputs)
+
+
+def _results(
+    rows: tables.Table, everyone: np.ndarray, target: np.ndarray, predictions: dict, config: dict
+) -> dict:
+    """Everything of results.json that is computed from scores and targets."""
+    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
+    return {
+        'name': config['name'],
+        'target': 'mean equalised proxy' if config['proxies'] else 'mos',
+        'simulated': simulated and not config['proxies'],
+        'allow_trained': config['allow_trained'],
+        'rows': [_row(label, x, target, rows, config) for label, x in predictions.items()],
+        'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
+    }
+
+
+def _check(config: dict) -> None:
+    if config['headline'] not in config['columns']:
+        raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
+    if config['allow_trained'] not in ALLOWED:
+        raise ValueError(
+            f'config.allow_trained={config["allow_trained"]!r}; use one of {", ".join(ALLOWED)}.'
+        )
 
 
 def _checked_seen(ids: np.ndarray, columns: dict, config: dict) -> dict[str, dict]:
@@ -120,20 +128,24 @@ def _checked_seen(ids: np.ndarray, columns: dict, config: dict) -> dict[str, dic
     return counts
 
 
-def _warning(rows: list[dict]) -> str:
-    """What the headline says when a model was tested on what it was trained on."""
-    images = max((row['trained_images'] or 0) for row in rows)
-    references = max((row['trained_references'] or 0) for row in rows)
-    if images:
-        return f' ({images} images TRAINED ON)'
-    return f' (references of {references} images TRAINED ON)' if references else ''
+def _headline(results: dict) -> str:
+    """SRCC of the first column, and what a reader must know about the opinions and the images."""
+    first = results['rows'][0]
+    value, low, high = first['srcc']
+    text = f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
+    if results['simulated']:
+        text += ' (SIMULATED observers)'
+    for name, what in (('images', 'images'), ('references', 'images whose references')):
+        if known := max(row[f'trained_{name}'] or 0 for row in results['rows']):
+            text += f' ({known} {what} were TRAINED ON)'
+    return text
 
 
-def _row(label: str, kind: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
+def _row(label: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
     """All statistics of one column as (value, low, high), and its fitted logistic as a curve."""
     mapping = logistic.fit_logistic(x, y, config['logistic_parameters'])
     mapped = mapping(x)
-    row = {'model': label, 'kind': kind, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
+    row = {'model': label, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
     for name, values, statistic in (
         ('srcc', x, 'srcc'),
         ('krcc', x, 'krcc'),
