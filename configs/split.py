@@ -21,7 +21,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'count': 2 if arg == 'smoke' else 10,
             'distance': 60,  # bits of 255 by which perceptual hashes of one picture may differ
             'correlation': 0.7,  # least one of a picture with what it is cut out of
-            # Databases with more pairs of references are not searched for crops: 3 ms per pair.
+            # Databases with more pairs of references are not searched for crops: 6 ms per pair.
             'crop_pairs': 30_000,
             'shard_size': 256,
             'seed': 0,

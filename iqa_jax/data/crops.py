@@ -12,7 +12,7 @@ from scipy import fft, ndimage
 
 # Correlation from which a picture counts as a crop of another. Of 210 photographs the 43,890
 # ordered pairs reach at most 0.61; of cut-outs of 55 % to 90 % of the width and height at random
-# places, resized by 0.6 to 1.5 and compressed as JPEG of quality 30, one of 840 is below 0.7
+# places, resized by 0.6 to 1.5 and compressed as JPEG of quality 30, two of 840 are below 0.7
 # (benchmarks/content_hashes.py).
 CORRELATION = 0.7
 SIDE = 96  # pixels of the long side at which pictures are compared

@@ -30,7 +30,8 @@ def run(config: dict, workdir: str | Path) -> dict:
       The summary, whose `digests` are the SHA-256 of each split_NN.csv.
 
     Raises:
-      ValueError: a manifest has no split that could be kept, or its own splits part a content.
+      ValueError: a value of the config cannot be used, a database has too few contents, or splits
+        that are to be kept part a content.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     _check(config)
