@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_jax.data import manifest, sources, tables
+from iqa_jax.data import exposure, manifest, sources, tables
 from iqa_jax.tasks import split
 
 # File of the other database -> the photograph of the first one that it shows.
@@ -113,6 +113,17 @@ def test_digests_are_those_of_the_files_and_the_manifests_hold_the_split(made, d
         np.testing.assert_array_equal(columns[name], before[name])
     for name in ('split', 'content'):
         assert columns[name].tolist() == [sides[i][name] for i in columns['image_id'].tolist()]
+
+
+def test_a_model_of_one_database_knows_what_the_other_shares_with_it(made):
+    full, crops = (
+        manifest.read(made[1] / f'split_00/{name}.parquet') for name in ('full', 'crops')
+    )
+    seen = exposure.seen(crops, exposure.record([full], [], []))
+    known = dict(zip(crops['image_id'].tolist(), seen.tolist(), strict=True))
+    assert known == dict.fromkeys(known, exposure.UNSEEN) | {
+        'h1': exposure.REFERENCE, 'h2': exposure.REFERENCE, 'h3': exposure.REFERENCE,
+    }  # fmt: skip
 
 
 def test_the_splits_do_not_depend_on_the_order_of_rows_or_databases(made, databases, tmp_path):
