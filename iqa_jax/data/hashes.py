@@ -15,7 +15,7 @@ ASPECTS = (1.0, 4 / 3, 3 / 2, 16 / 9)  # of the crops beside the whole picture, 
 VIEWS = 1 + len(ASPECTS)
 WORDS = 4  # of 64 bits per view
 # Bits of 255 by which two pictures may differ and count as one. Of 210 photographs the 21,945
-# pairs are 90 to 144 bits apart, 121 on average; the same photograph halved, quartered without
+# pairs are 90 to 152 bits apart, 121 on average; the same photograph halved, quartered without
 # filter, as JPEG of quality 10, blurred by 3 pixels, made brighter by 30 levels or cropped to 1:1,
 # 3:2 or 16:9 is at most 56 away (benchmarks/content_hashes.py).
 DISTANCE = 60
