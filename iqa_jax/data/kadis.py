@@ -26,38 +26,44 @@ def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> d
       ValueError: the shares are not four non-negative numbers, or a split with a positive share
         would get fewer photographs than `FEWEST`.
     """
+    shares = checked(shares)
+    dealt = counts(shares, len(ref_ids))
+    lacking = short(shares, dealt)
+    if lacking.any():
+        i = int(np.argmax(lacking))
+        enough = len(ref_ids) + 1
+        while short(shares, counts(shares, enough)).any():
+            enough += 1
+        raise ValueError(
+            f'{len(ref_ids)} photographs are too few: split {SPLITS[i]} would get {dealt[i]} and '
+            f'needs {FEWEST[i]}; these config.split_shares need {enough} photographs.'
+        )
+    shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
+    names = [name for name, c in zip(SPLITS, dealt, strict=True) for _ in range(c)]
+    return dict(zip(shuffled, names, strict=True))
+
+
+def checked(shares: tuple[float, ...]) -> np.ndarray:
+    """The shares as float64 [4]; a ValueError unless they are four non-negative numbers."""
     shares = np.asarray(shares, np.float64)
     if shares.shape != (4,) or (shares < 0).any() or shares.sum() <= 0:
         raise ValueError(
             'config.split_shares needs four non-negative numbers: train val test pool.'
         )
-    counts = _counts(shares, len(ref_ids))
-    short = _short(shares, counts)
-    if short.any():
-        i = int(np.argmax(short))
-        enough = len(ref_ids) + 1
-        while _short(shares, _counts(shares, enough)).any():
-            enough += 1
-        raise ValueError(
-            f'{len(ref_ids)} photographs are too few: split {SPLITS[i]} would get {counts[i]} and '
-            f'needs {FEWEST[i]}; these config.split_shares need {enough} photographs.'
-        )
-    shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
-    names = [name for name, c in zip(SPLITS, counts, strict=True) for _ in range(c)]
-    return dict(zip(shuffled, names, strict=True))
+    return shares
 
 
-def _counts(shares: np.ndarray, n: int) -> np.ndarray:
+def counts(shares: np.ndarray, n: int) -> np.ndarray:
     """int [4]: n photographs divided in proportion to the shares (largest remainder)."""
     exact = shares / shares.sum() * n
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind='stable')[: n - counts.sum()]] += 1
-    return counts
+    found = np.floor(exact).astype(int)
+    found[np.argsort(found - exact, kind='stable')[: n - found.sum()]] += 1
+    return found
 
 
-def _short(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def short(shares: np.ndarray, dealt: np.ndarray) -> np.ndarray:
     """bool [4]: splits in use that get too few photographs."""
-    return (shares > 0) & (counts < FEWEST)
+    return (shares > 0) & (dealt < FEWEST)
 
 
 def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:

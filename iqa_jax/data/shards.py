@@ -99,8 +99,8 @@ def join(groups: list[list[Photo]], workdir: Path) -> tuple[tables.Table, list[d
       workdir: of the data set.
 
     Returns:
-      The table of `make` with `ref_file` and `ref_sha256` of the recipes; files are joined to the
-      folders where they lie. {} when no photograph can be used.
+      The table of `make` with `ref_file` and `ref_sha256` of distorted rows; files are joined to
+      the folders where they lie. {} when no photograph can be used.
     """
     known = {photo.ref_id: photo for group in groups for photo in group}
     parts, reasons = [], {}
@@ -247,12 +247,12 @@ def _repeated(table: tables.Table, known: dict[str, Photo]) -> dict[str, str]:
 
 
 def _references(table: tables.Table) -> tables.Table:
-    """`ref_file` and `ref_sha256` of the rows that are recipes, '' for the others."""
+    """`ref_file` and `ref_sha256` of the distorted rows, '' for the pristine ones."""
     pristine = np.flatnonzero(table['type'] == 0)
     rows = dict(zip(table['ref_id'][pristine].tolist(), pristine.tolist(), strict=True))
     at = [rows[ref_id] for ref_id in table['ref_id'].tolist()]
-    recipe = table['file'] == ''
+    distorted = table['type'] > 0
     return {
-        f'ref_{name}': np.where(recipe, table[name][at], '').astype(object)
+        f'ref_{name}': np.where(distorted, table[name][at], '').astype(object)
         for name in ('file', 'sha256')
     }

@@ -138,6 +138,9 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs = saved_model.save(
             workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
         )
+        outputs.append(workdir / 'model' / saved_model.TRAINED_ON)
+        seen = train_setup.trained_on(sources, validation_sources, config)
+        tables.write(outputs[-1], seen, fingerprint=stage.fingerprint)
         if ohem is not None:
             outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
         outputs.append(workdir / 'metrics.jsonl')

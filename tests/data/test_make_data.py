@@ -100,7 +100,6 @@ def test_a_changed_image_of_a_photograph_that_is_made_again_is_mended(run):
 def test_recipes_and_stored_images_are_equal_without_the_pristine_rows(run, tmp_path):
     _, stored = run('stored')
     _, recipes = run('recipes', images='recipe')
-    assert not any(stored['ref_file']) and not any(stored['ref_sha256'])
     pristine = recipes['type'] == 0
     assert not any(recipes['ref_file'][pristine]) and not any(recipes['file'][~pristine])
     part = tables.select(recipes, np.flatnonzero(~pristine)[::2])
