@@ -4,7 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from iqa_jax.distortions import random_bits
 from iqa_jax.images import colour
 
 WHITE_VARIANCES = (0.001, 0.002, 0.003, 0.005, 0.01)
@@ -26,18 +28,20 @@ def color_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array
 
 def impulse_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 13: samples (not pixels) of float32 [H, W, 3] set to 0 or 1, half each."""
-    density = jnp.asarray(IMPULSE_DENSITIES)[level - 1]
-    uniform = jax.random.uniform(key, image.shape)
-    return jnp.where(uniform < density, (uniform >= density / 2).astype(image.dtype), image)
+    # Compared as whole numbers: the rarest density is then right to a millionth of itself.
+    densities = np.round(2**32 * np.asarray(IMPULSE_DENSITIES)).astype(np.uint32)
+    density = jnp.asarray(densities)[level - 1]
+    bits = random_bits.bits(key, image.shape)
+    return jnp.where(bits < density, (bits >= density // 2).astype(image.dtype), image)
 
 
 def multiplicative_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 14: x + x*n of float32 [H, W, 3], n uniform with zero mean, clipped to [0, 1]."""
     half_width = jnp.asarray([math.sqrt(3 * v) for v in MULTIPLICATIVE_VARIANCES])[level - 1]
-    uniform = jax.random.uniform(key, image.shape, minval=-1, maxval=1)
+    uniform = random_bits.uniform(key, image.shape)
     return jnp.clip(image + image * half_width * uniform, 0, 1)
 
 
 def _add_gaussian(x: jax.Array, variances: tuple, level: jax.Array, key: jax.Array) -> jax.Array:
     deviation = jnp.asarray([math.sqrt(v) for v in variances])[level - 1]
-    return jnp.clip(x + deviation * jax.random.normal(key, x.shape), 0, 1)
+    return jnp.clip(x + deviation * random_bits.normal(key, x.shape), 0, 1)
