@@ -21,13 +21,13 @@ SHIFT_MASK_SIZE = 17
 
 def color_diffusion(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 4: a and b of Lab of float32 [H, W, 3] blurred and amplified; key unused."""
-    lab = colour.rgb_to_lab(image)
+    lab = colour.rgb_to_lab(colour.to_planes(image))
     amount = jnp.asarray(DIFFUSION_AMOUNTS)[level - 1]
     half_size = math.ceil(2 * DIFFUSION_SIGMAS[-1])
     kernels = jnp.asarray(np.stack([gaussian_kernel(s, half_size) for s in DIFFUSION_SIGMAS]))
-    chroma = amount * correlate_fft(lab[..., 1:], kernels[level - 1])
-    lab = jnp.concatenate([lab[..., :1], chroma], axis=-1)
-    return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
+    chroma = amount * correlate_fft(lab[1:], kernels[level - 1])
+    lab = jnp.concatenate([lab[:1], chroma])
+    return colour.to_pixels(jnp.clip(colour.lab_to_rgb(lab), 0, 1))
 
 
 def draw_color_shift(key: jax.Array) -> jax.Array:
@@ -62,8 +62,9 @@ def saturation_hsv(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Ar
 def saturation_lab(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 8: a and b of Lab of float32 [H, W, 3] times a factor, clipped; key unused."""
     factor = jnp.asarray(LAB_FACTORS)[level - 1]
-    lab = colour.rgb_to_lab(image) * jnp.stack([jnp.ones_like(factor), factor, factor])
-    return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
+    lightness, a, b = colour.rgb_to_lab(colour.to_planes(image))
+    lab = jnp.stack([lightness, factor * a, factor * b])
+    return colour.to_pixels(jnp.clip(colour.lab_to_rgb(lab), 0, 1))
 
 
 def _edge_mask(image: jax.Array) -> jax.Array:

@@ -1,12 +1,11 @@
 """Jitter (KADID type 19): five rounds of random sub-pixel displacement."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax.distortions import random_bits
+from iqa_jax.images import filters
 
 JITTER_AMOUNTS = (0.05, 0.1, 0.2, 0.5, 1.0)  # standard deviation of a shift in pixels
 ROUNDS = 5
@@ -14,11 +13,10 @@ ROUNDS = 5
 
 def jitter(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 19 of float32 [H, W, 3] in [0, 1] at level 1..5; overshoots [0, 1] slightly."""
-    # A switch rather than a product: XLA would compute the normals again for each of the 16 taps.
-    branches = [partial(jnp.multiply, amount) for amount in JITTER_AMOUNTS]
+    amount = jnp.asarray(JITTER_AMOUNTS)[level - 1]
     normals = random_bits.normal(key, (ROUNDS, 2, *image.shape[:2]))
-    shifts = jax.lax.switch(level - 1, branches, normals)
-    for round_shifts in shifts:
+    # Else XLA's CPU backend would compute the shifts again for each of the 16 taps.
+    for round_shifts in filters.materialize(amount * normals):
         image = displace(image, *round_shifts)
     return image
 

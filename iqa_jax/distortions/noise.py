@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax.distortions import random_bits
-from iqa_jax.images import colour
+from iqa_jax.images import colour, filters
 
 WHITE_VARIANCES = (0.001, 0.002, 0.003, 0.005, 0.01)
 COLOR_VARIANCES = (0.0001, 0.0005, 0.001, 0.002, 0.003)
@@ -22,8 +22,9 @@ def white_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array
 
 def color_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 12: Gaussian noise on the studio-range YCbCr planes of float32 [H, W, 3]."""
-    noisy = _add_gaussian(colour.rgb_to_ycbcr(image), COLOR_VARIANCES, level, key)
-    return jnp.clip(colour.ycbcr_to_rgb(noisy), 0, 1)
+    ycbcr = colour.rgb_to_ycbcr(colour.to_planes(image))
+    noisy = _add_gaussian(ycbcr, COLOR_VARIANCES, level, key)
+    return colour.to_pixels(jnp.clip(colour.ycbcr_to_rgb(noisy), 0, 1))
 
 
 def impulse_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
@@ -44,4 +45,6 @@ def multiplicative_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> 
 
 def _add_gaussian(x: jax.Array, variances: tuple, level: jax.Array, key: jax.Array) -> jax.Array:
     deviation = jnp.asarray([math.sqrt(v) for v in variances])[level - 1]
-    return jnp.clip(x + deviation * random_bits.normal(key, x.shape), 0, 1)
+    # Else XLA's CPU backend draws again for the extremes of the stretch and for its result.
+    noise = filters.materialize(random_bits.normal(key, x.shape))
+    return jnp.clip(x + deviation * noise, 0, 1)

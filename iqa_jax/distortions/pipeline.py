@@ -60,15 +60,18 @@ def _run(
 ) -> np.ndarray:
     if levels.shape != images.shape[:1]:
         raise ValueError(f'levels must be one per image, not {levels.shape} for {len(images)}.')
-    if entry.host:
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One program for one image, not one per batch size: no rounding can depend on the batch, and
+    # a level runs its own branch only. A thread for each core keeps them all at work: XLA's CPU
+    # backend runs the programs that one thread starts one after the other, and much of a program
+    # on one core only.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        if entry.host:
             encode = functools.partial(_through_codec, entry.function)
             return np.stack(list(pool.map(encode, images, levels)))
-    # One program for one image, not one per batch size: no rounding can depend on the batch, and
-    # a level runs its own branch only. On CPU this is also up to twice as fast as a vmap.
-    words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
-    running = list(map(_program(entry), images, levels, words))
-    return np.stack([np.asarray(image) for image in running])
+        words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
+        program = _program(entry)
+        running = pool.map(lambda *of_image: np.asarray(program(*of_image)), images, levels, words)
+        return np.stack(list(running))
 
 
 @functools.cache
@@ -79,7 +82,7 @@ def _program(entry: registry.Distortion) -> Callable:
         # The generator is named, as a process may set another default.
         key = jax.random.fold_in(jax.random.key(0, impl='threefry2x32'), entry.number)
         key = jax.random.fold_in(jax.random.fold_in(key, seed[0]), seed[1])
-        x = stretch(image.astype(jnp.float32), 255 if image.dtype == jnp.uint8 else 1)
+        x = stretch(image, 255 if image.dtype == jnp.uint8 else 1)
         x = stretch(entry.function(x, level, key))
         return jnp.floor(255 * x + 0.5).astype(jnp.uint8) if image.dtype == jnp.uint8 else x
 
