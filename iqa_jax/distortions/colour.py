@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iqa_jax.distortions.blur import correlate_fft, gaussian_kernel
+from iqa_jax.distortions.blur import correlate_fft, gaussian_filter, gaussian_kernel
 from iqa_jax.distortions.stretch import stretch
-from iqa_jax.images import colour, filters
+from iqa_jax.images import colour
 
 DIFFUSION_AMOUNTS = (1, 3, 6, 8, 12)
 DIFFUSION_SIGMAS = tuple(1.5 * amount + 2 for amount in DIFFUSION_AMOUNTS)
@@ -16,7 +16,6 @@ SHIFT_AMOUNTS = (1, 3, 6, 8, 12)
 HSV_FACTORS = (0.4, 0.2, 0.1, 0.0, -0.4)
 LAB_FACTORS = (1.0, 2.0, 3.0, 6.0, 9.0)
 SHIFT_MASK_SIGMA = 4.0
-SHIFT_MASK_SIZE = 17
 
 
 def color_diffusion(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
@@ -71,8 +70,7 @@ def _edge_mask(image: jax.Array) -> jax.Array:
     """Blurred gradient magnitude [H, W] of the luma, stretched and cut to [0, 1]."""
     luma = colour.rgb_to_gray(image, rounded=False)
     magnitude = jnp.hypot(*jnp.gradient(luma))
-    taps = filters.gaussian_taps(SHIFT_MASK_SIZE, SHIFT_MASK_SIGMA)
-    blurred = filters.correlate_separable(magnitude[..., None], taps, taps, 'edge')
+    blurred = gaussian_filter(magnitude[..., None], SHIFT_MASK_SIGMA)
     mask = stretch(blurred[..., 0])
     mask = stretch(jnp.clip(mask, 0.1, 1))
     high_rank = int(mask.size * 0.99 + 0.5) - 1

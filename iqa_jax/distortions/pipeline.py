@@ -60,18 +60,22 @@ def _run(
 ) -> np.ndarray:
     if levels.shape != images.shape[:1]:
         raise ValueError(f'levels must be one per image, not {levels.shape} for {len(images)}.')
+    words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
+    program = None if entry.host else _program(entry)
+    distorted = np.empty_like(images)
+
+    def distort_one(i: int) -> None:
+        if entry.host:
+            distorted[i] = _through_codec(entry.function, images[i], levels[i])
+        else:
+            distorted[i] = program(images[i], levels[i], words[i])
+
     # One program for one image, not one per batch size: no rounding can depend on the batch, and
     # a level runs its own branch only. A thread for each core keeps them all at work: XLA's CPU
-    # backend runs the programs that one thread starts one after the other, and much of a program
-    # on one core only.
+    # backend runs what one thread starts one after the other, and much of it on one core only.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        if entry.host:
-            encode = functools.partial(_through_codec, entry.function)
-            return np.stack(list(pool.map(encode, images, levels)))
-        words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
-        program = _program(entry)
-        running = pool.map(lambda *of_image: np.asarray(program(*of_image)), images, levels, words)
-        return np.stack(list(running))
+        list(pool.map(distort_one, range(len(images))))
+    return distorted
 
 
 @functools.cache

@@ -97,7 +97,7 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
 
 
 def rgb_to_ycbcr(rgb: jax.Array) -> jax.Array:
-    """Studio-range BT.601 YCbCr float32 [3, ...] (Y 16..235, C 16..240, over 255) of RGB [3, ...]."""
+    """Studio-range BT.601 YCbCr [3, ...] (Y 16..235, C 16..240, over 255) of RGB [3, ...]."""
     return _mix(rgb, _YCBCR_FROM_RGB, _YCBCR_OFFSET)
 
 
