@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# The exponent bits of a float32 are its logarithm to base 2 but for a slope of up to 0.086 within
-# each octave; taking this much off before they are scaled splits the error of the first guess of a
-# root evenly between both signs, 3.4 % for the cube root.
+# Read as a whole number, the bits of a float32 are its logarithm to base 2, too small by 0 to 0.086
+# within each octave. This much off the exponent's origin splits the error of the first guess evenly
+# between both signs.
 _LOG2_OFFSET = 0.0497
-_NEWTON_STEPS = 3  # 3.4 % -> 0.35 % -> 4e-5 -> 5e-9
+_NEWTON_STEPS = 3  # the fifth root: 3.1 % -> 0.3 % -> 3e-5 -> 3e-9
 
 
 @jax.custom_jvp
