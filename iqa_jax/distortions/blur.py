@@ -1,5 +1,6 @@
 """Gaussian, lens and motion blur (KADID types 1, 2, 3); borders repeat the edge sample."""
 
+import functools
 import math
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from iqa_jax.images import filters
+from iqa_jax.images import colour, filters
 
 GAUSSIAN_SIGMAS = (0.1, 0.5, 1.0, 2.0, 5.0)
 LENS_RADII = (1, 2, 4, 6, 8)
@@ -22,34 +23,41 @@ def gaussian_kernel(sigma: float, half_size: int) -> np.ndarray:
     return np.outer(taps, taps).astype(np.float32)
 
 
-def correlate_fft(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Correlates float32 [H, W, C] with a traced [2r+1, 2r+1] kernel of unit sum, edges repeated.
+def correlate_fft(planes: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Correlates float32 [C, H, W] with a traced [2r+1, 2r+1] kernel of unit sum, edges repeated.
 
-    At 512x384x3 this takes 4 ms on a core where 17x17 shifted slices take 150, and it rounds less.
+    At 3x512x384 this takes 4 ms on a core where 17x17 shifted slices take 150, and it rounds less.
     """
     radius = kernel.shape[0] // 2
-    height, width, _ = x.shape
-    padded = jnp.pad(x, ((radius, radius), (radius, radius), (0, 0)), 'edge')
+    _, height, width = planes.shape
     # Centred, so that rounding is relative to an image's contrast and not to its brightness.
-    planes = jnp.moveaxis(padded, -1, 0) - 0.5
+    padded = jnp.pad(planes - 0.5, ((0, 0), (radius, radius), (radius, radius)), 'edge')
     # Zeros are added after the end only, where no output sample looks.
-    size = [scipy.fft.next_fast_len(side, real=True) for side in planes.shape[1:]]
-    spectrum = jnp.fft.rfft2(planes, s=size) * jnp.conj(jnp.fft.rfft2(kernel, s=size))
-    filtered = jnp.fft.irfft2(spectrum, s=size)[:, :height, :width]
-    return jnp.moveaxis(filtered, 0, -1) + 0.5
+    size = [scipy.fft.next_fast_len(side, real=True) for side in padded.shape[1:]]
+    spectrum = jnp.fft.rfft2(padded, s=size) * jnp.conj(jnp.fft.rfft2(kernel, s=size))
+    return jnp.fft.irfft2(spectrum, s=size)[:, :height, :width] + 0.5
+
+
+def gaussian_filter(x: jax.Array, sigma: float) -> jax.Array:
+    """Float32 [H, W, C] blurred to MATLAB's radius ceil(2 sigma), edges repeated.
+
+    Up to some 40 taps this is faster than `correlate_fft`.
+    """
+    taps = filters.gaussian_taps(2 * math.ceil(2 * sigma) + 1, sigma)
+    down = filters.correlate_separable(x, taps, (1.0,), 'edge')
+    return filters.correlate_separable(filters.materialize(down), (1.0,), taps, 'edge')
 
 
 def gaussian_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 1 of float32 [H, W, 3] in [0, 1] at level 1..5; deterministic, key unused."""
-    half_size = math.ceil(2 * GAUSSIAN_SIGMAS[-1])
-    kernels = jnp.asarray(np.stack([gaussian_kernel(s, half_size) for s in GAUSSIAN_SIGMAS]))
-    return correlate_fft(image, kernels[level - 1])
+    branches = [functools.partial(gaussian_filter, sigma=sigma) for sigma in GAUSSIAN_SIGMAS]
+    return jax.lax.switch(level - 1, branches, image)
 
 
 def lens_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 2 (defocus disk) of float32 [H, W, 3] in [0, 1] at level 1..5; key unused."""
     kernels = jnp.asarray(np.stack([disk_kernel(r, LENS_RADII[-1]) for r in LENS_RADII]))
-    return correlate_fft(image, kernels[level - 1])
+    return colour.to_pixels(correlate_fft(colour.to_planes(image), kernels[level - 1]))
 
 
 def draw_motion_blur(key: jax.Array) -> jax.Array:
@@ -59,7 +67,8 @@ def draw_motion_blur(key: jax.Array) -> jax.Array:
 
 def apply_motion_blur(image: jax.Array, level: jax.Array, angle: jax.Array) -> jax.Array:
     """KADID type 3 of float32 [H, W, 3] in [0, 1] at level 1..5 along `angle` degrees."""
-    return correlate_fft(image, motion_kernel(jnp.asarray(MOTION_LENGTHS)[level - 1], angle))
+    kernel = motion_kernel(jnp.asarray(MOTION_LENGTHS)[level - 1], angle)
+    return colour.to_pixels(correlate_fft(colour.to_planes(image), kernel))
 
 
 def motion_blur(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:

@@ -14,10 +14,11 @@ MEAN_SHIFTS = (0.15, 0.08, 0.0, -0.08, -0.15)
 def brighten(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 16: a tone curve on RGB and on the L of Lab, mixed 2 to 1; key unused."""
     amount = jnp.asarray(BRIGHTEN_AMOUNTS)[level - 1]
-    lab = colour.rgb_to_lab(image)
-    lightness = 100 * _parabola(lab[..., :1] / 100, amount)
-    from_lab = colour.lab_to_rgb(jnp.concatenate([lightness, lab[..., 1:]], axis=-1))
-    return (2 * _parabola(image, amount) + jnp.clip(from_lab, 0, 1)) / 3
+    rgb = colour.to_planes(image)
+    lightness, a, b = colour.rgb_to_lab(rgb)
+    brighter = jnp.stack([100 * _parabola(lightness / 100, amount), a, b])
+    from_lab = jnp.clip(colour.lab_to_rgb(brighter), 0, 1)
+    return colour.to_pixels((2 * _parabola(rgb, amount) + from_lab) / 3)
 
 
 def darken(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:

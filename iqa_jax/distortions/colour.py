@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iqa_jax.distortions.blur import correlate_fft, gaussian_kernel
+from iqa_jax.distortions.blur import correlate_fft, gaussian_filter, gaussian_kernel
 from iqa_jax.distortions.stretch import stretch
-from iqa_jax.images import colour, filters
+from iqa_jax.images import colour
 
 DIFFUSION_AMOUNTS = (1, 3, 6, 8, 12)
 DIFFUSION_SIGMAS = tuple(1.5 * amount + 2 for amount in DIFFUSION_AMOUNTS)
@@ -16,18 +16,17 @@ SHIFT_AMOUNTS = (1, 3, 6, 8, 12)
 HSV_FACTORS = (0.4, 0.2, 0.1, 0.0, -0.4)
 LAB_FACTORS = (1.0, 2.0, 3.0, 6.0, 9.0)
 SHIFT_MASK_SIGMA = 4.0
-SHIFT_MASK_SIZE = 17
 
 
 def color_diffusion(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 4: a and b of Lab of float32 [H, W, 3] blurred and amplified; key unused."""
-    lab = colour.rgb_to_lab(image)
+    lab = colour.rgb_to_lab(colour.to_planes(image))
     amount = jnp.asarray(DIFFUSION_AMOUNTS)[level - 1]
     half_size = math.ceil(2 * DIFFUSION_SIGMAS[-1])
     kernels = jnp.asarray(np.stack([gaussian_kernel(s, half_size) for s in DIFFUSION_SIGMAS]))
-    chroma = amount * correlate_fft(lab[..., 1:], kernels[level - 1])
-    lab = jnp.concatenate([lab[..., :1], chroma], axis=-1)
-    return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
+    chroma = amount * correlate_fft(lab[1:], kernels[level - 1])
+    lab = jnp.concatenate([lab[:1], chroma])
+    return colour.to_pixels(jnp.clip(colour.lab_to_rgb(lab), 0, 1))
 
 
 def draw_color_shift(key: jax.Array) -> jax.Array:
@@ -62,16 +61,16 @@ def saturation_hsv(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Ar
 def saturation_lab(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 8: a and b of Lab of float32 [H, W, 3] times a factor, clipped; key unused."""
     factor = jnp.asarray(LAB_FACTORS)[level - 1]
-    lab = colour.rgb_to_lab(image) * jnp.stack([jnp.ones_like(factor), factor, factor])
-    return jnp.clip(colour.lab_to_rgb(lab), 0, 1)
+    lightness, a, b = colour.rgb_to_lab(colour.to_planes(image))
+    lab = jnp.stack([lightness, factor * a, factor * b])
+    return colour.to_pixels(jnp.clip(colour.lab_to_rgb(lab), 0, 1))
 
 
 def _edge_mask(image: jax.Array) -> jax.Array:
     """Blurred gradient magnitude [H, W] of the luma, stretched and cut to [0, 1]."""
     luma = colour.rgb_to_gray(image, rounded=False)
     magnitude = jnp.hypot(*jnp.gradient(luma))
-    taps = filters.gaussian_taps(SHIFT_MASK_SIZE, SHIFT_MASK_SIGMA)
-    blurred = filters.correlate_separable(magnitude[..., None], taps, taps, 'edge')
+    blurred = gaussian_filter(magnitude[..., None], SHIFT_MASK_SIGMA)
     mask = stretch(blurred[..., 0])
     mask = stretch(jnp.clip(mask, 0.1, 1))
     high_rank = int(mask.size * 0.99 + 0.5) - 1

@@ -1,12 +1,17 @@
 """JPEG and JPEG2000 through Pillow (KADID types 9, 10): exact codecs, on the host."""
 
 import io
+import os
 
 import numpy as np
 from PIL import Image
 
 JPEG2000_RATIOS = (16, 32, 45, 120, 400)
 JPEG_QUALITIES = (43, 36, 24, 7, 4)
+
+# Pillow keeps other Python threads waiting while it codes JPEG2000, so the cores can only share the
+# work on one image. OpenJPEG reads this for every image; the bytes are the same for any number.
+os.environ.setdefault('OPJ_NUM_THREADS', 'ALL_CPUS')
 
 
 def jpeg2000(image: np.ndarray, level: int) -> np.ndarray:

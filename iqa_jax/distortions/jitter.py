@@ -1,10 +1,11 @@
 """Jitter (KADID type 19): five rounds of random sub-pixel displacement."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from iqa_jax.distortions import random_bits
+from iqa_jax.images import filters
 
 JITTER_AMOUNTS = (0.05, 0.1, 0.2, 0.5, 1.0)  # standard deviation of a shift in pixels
 ROUNDS = 5
@@ -12,10 +13,10 @@ ROUNDS = 5
 
 def jitter(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 19 of float32 [H, W, 3] in [0, 1] at level 1..5; overshoots [0, 1] slightly."""
-    # A switch rather than a product: XLA would compute the normals again for each of the 16 taps.
-    branches = [partial(jnp.multiply, amount) for amount in JITTER_AMOUNTS]
-    shifts = jax.lax.switch(level - 1, branches, _normals(key, image.shape[:2]))
-    for round_shifts in shifts:
+    amount = jnp.asarray(JITTER_AMOUNTS)[level - 1]
+    normals = random_bits.normal(key, (ROUNDS, 2, *image.shape[:2]))
+    # Else XLA's CPU backend would compute the shifts again for each of the 16 taps.
+    for round_shifts in filters.materialize(amount * normals):
         image = displace(image, *round_shifts)
     return image
 
@@ -50,10 +51,3 @@ def _cubic_taps(shift: jax.Array, place: np.ndarray, side: int) -> tuple[list, l
         f * f * (0.5 * f - 0.5),
     ]
     return [jnp.clip(first + k, 0, side - 1) for k in (-1, 0, 1, 2)], weights
-
-
-def _normals(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Normal float32 [5, 2, H, W] in 65,536 steps: two from each random word, half the time."""
-    words = jax.random.bits(key, (ROUNDS, *shape))
-    halves = jnp.stack([words >> 16, words & 0xFFFF], axis=1).astype(jnp.float32)
-    return np.float32(np.sqrt(2)) * jax.lax.erf_inv((halves + 0.5) / 32768 - 1)

@@ -4,8 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from iqa_jax.images import colour
+from iqa_jax.distortions import random_bits
+from iqa_jax.images import colour, filters
 
 WHITE_VARIANCES = (0.001, 0.002, 0.003, 0.005, 0.01)
 COLOR_VARIANCES = (0.0001, 0.0005, 0.001, 0.002, 0.003)
@@ -20,24 +22,29 @@ def white_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array
 
 def color_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 12: Gaussian noise on the studio-range YCbCr planes of float32 [H, W, 3]."""
-    noisy = _add_gaussian(colour.rgb_to_ycbcr(image), COLOR_VARIANCES, level, key)
-    return jnp.clip(colour.ycbcr_to_rgb(noisy), 0, 1)
+    ycbcr = colour.rgb_to_ycbcr(colour.to_planes(image))
+    noisy = _add_gaussian(ycbcr, COLOR_VARIANCES, level, key)
+    return colour.to_pixels(jnp.clip(colour.ycbcr_to_rgb(noisy), 0, 1))
 
 
 def impulse_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 13: samples (not pixels) of float32 [H, W, 3] set to 0 or 1, half each."""
-    density = jnp.asarray(IMPULSE_DENSITIES)[level - 1]
-    uniform = jax.random.uniform(key, image.shape)
-    return jnp.where(uniform < density, (uniform >= density / 2).astype(image.dtype), image)
+    # Compared as whole numbers: the rarest density is then right to a millionth of itself.
+    densities = np.round(2**32 * np.asarray(IMPULSE_DENSITIES)).astype(np.uint32)
+    density = jnp.asarray(densities)[level - 1]
+    bits = random_bits.bits(key, image.shape)
+    return jnp.where(bits < density, (bits >= density // 2).astype(image.dtype), image)
 
 
 def multiplicative_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 14: x + x*n of float32 [H, W, 3], n uniform with zero mean, clipped to [0, 1]."""
     half_width = jnp.asarray([math.sqrt(3 * v) for v in MULTIPLICATIVE_VARIANCES])[level - 1]
-    uniform = jax.random.uniform(key, image.shape, minval=-1, maxval=1)
+    uniform = random_bits.uniform(key, image.shape)
     return jnp.clip(image + image * half_width * uniform, 0, 1)
 
 
 def _add_gaussian(x: jax.Array, variances: tuple, level: jax.Array, key: jax.Array) -> jax.Array:
     deviation = jnp.asarray([math.sqrt(v) for v in variances])[level - 1]
-    return jnp.clip(x + deviation * jax.random.normal(key, x.shape), 0, 1)
+    # Else XLA's CPU backend draws again for the extremes of the stretch and for its result.
+    noise = filters.materialize(random_bits.normal(key, x.shape))
+    return jnp.clip(x + deviation * noise, 0, 1)

@@ -76,14 +76,7 @@ _ROWS = (
     Distortion(16, 'brighten', brightness.BRIGHTEN_AMOUNTS, brightness.brighten),
     Distortion(17, 'darken', brightness.DARKEN_AMOUNTS, brightness.darken),
     Distortion(18, 'mean_shift', brightness.MEAN_SHIFTS, brightness.mean_shift),
-    Distortion(
-        19,
-        'jitter',
-        jitter.JITTER_AMOUNTS,
-        jitter.jitter,
-        stochastic=True,
-        approximation='Shifts are normal in 65,536 steps, which end at 4.3 standard deviations.',
-    ),
+    Distortion(19, 'jitter', jitter.JITTER_AMOUNTS, jitter.jitter, stochastic=True),
     Distortion(
         20,
         'non_eccentricity_patch',

@@ -8,11 +8,12 @@ FLAT_RANGE = 1e-5
 
 
 def stretch(x: jax.Array, white: float = 1.0) -> jax.Array:
-    """Maps float32 of any shape onto [0, 1] by its global minimum and maximum.
+    """Maps uint8 or float32 of any shape onto float32 [0, 1] by its global minimum and maximum.
 
     A flat image has no contrast to stretch and is divided by `white` only.
     """
-    low, high = x.min(), x.max()
+    low, high = x.min().astype(jnp.float32), x.max().astype(jnp.float32)
+    x = x.astype(jnp.float32)
     flat = high - low < FLAT_RANGE
     stretched = jnp.where(flat, x / white, (x - low) / jnp.where(flat, 1, high - low))
     # XLA may compute x again for its extremes and round otherwise; nothing else is clipped.

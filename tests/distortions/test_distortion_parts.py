@@ -1,6 +1,7 @@
 """Kernels, curves and thresholds against independent computations."""
 
 import itertools
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,12 +41,20 @@ def test_motion_kernel_directions():
 
 def test_correlate_fft_equals_direct_correlation():
     rng = np.random.default_rng(0)
-    image = rng.uniform(0, 1, (31, 45, 2)).astype(np.float32)
+    planes = rng.uniform(0, 1, (2, 31, 45)).astype(np.float32)
     kernel = rng.uniform(0, 1, (7, 7)).astype(np.float32)
     kernel /= kernel.sum()
-    direct = [scipy.ndimage.correlate(image[..., c], kernel, mode='nearest') for c in range(2)]
-    fast = blur.correlate_fft(jnp.asarray(image), jnp.asarray(kernel))
-    np.testing.assert_allclose(fast, np.stack(direct, -1), atol=1e-6)
+    direct = [scipy.ndimage.correlate(plane, kernel, mode='nearest') for plane in planes]
+    fast = blur.correlate_fft(jnp.asarray(planes), jnp.asarray(kernel))
+    np.testing.assert_allclose(fast, direct, atol=1e-6)
+
+
+@pytest.mark.parametrize('sigma', [0.1, 3.0, 5.0])
+def test_gaussian_filter_equals_direct_correlation(sigma):
+    image = np.random.default_rng(0).uniform(0, 1, (31, 45, 3)).astype(np.float32)
+    kernel = blur.gaussian_kernel(sigma, math.ceil(2 * sigma))[..., None].astype(np.float64)
+    direct = scipy.ndimage.correlate(image.astype(np.float64), kernel, mode='nearest')
+    np.testing.assert_allclose(blur.gaussian_filter(jnp.asarray(image), sigma), direct, atol=5e-7)
 
 
 def test_contrast_curve_is_the_not_a_knot_spline():
