@@ -1,0 +1,230 @@
+"""import_database: a rated database on disk -> the one manifest, its pairs and its scores."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from iqa_jax import fr_metrics
+from iqa_jax.data import databases, manifest, pairs, proxies, tables
+from iqa_jax.data.databases import builder, importer
+from iqa_jax.evaluation import statistics
+from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.tasks import opening
+
+KEYS = {
+    'name', 'folder', 'table', 'database', 'scale', 'spread', 'splits', 'split_shares', 'check',
+    'allow_partial', 'tripwire_pairs', 'equalisation', 'knots', 'array_record', 'threads', 'seed',
+}  # fmt: skip
+CHOICES = {
+    'spread': ('', *importer.SPREADS),
+    'splits': importer.SPLIT_MODES,
+    'check': importer.CHECKS,
+}
+TRIPWIRE_METRIC = 'gmsd'  # cheap, and right about direction in every database with references
+TRIPWIRE_SRCC = -0.2
+TRIPWIRE_FEWEST = 10
+TRIPWIRE_ROWS = 10_000  # of a score table
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes manifest.parquet, quarantine.csv and, where the database has them, pairs.csv,
+    scores.parquet, proxies.parquet and equalisation.json.
+
+    Returns:
+      The summary: images, references, quarantined, unlisted, direction, seconds and the artifact.
+
+    Raises:
+      ValueError: the folder does not hold the database in its official layout, numbers or opinions
+        are not the official ones, or a key of the config has no such value.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    database = _database(config)
+    prefix = config['database'] or config['name']
+    found = database.read(Path(config['folder']), {'table': config['table']})
+    files = sorted({*found.rows['file'], *found.rows['reference'], *found.references.values()})
+    files = [file for file in files if file]
+    del given['threads']  # their number changes no byte
+    identity = given | {'files': _stamps(files, config['folder'])}
+    stage = stages.Stage('import_database', workdir, identity, inputs=found.sources)
+    records = workdir / 'tfds' / prefix / builder.VERSION / 'dataset_info.json'
+    there = records.is_file if config['array_record'] else None
+    if (summary := stage.done(there)) is not None:
+        return summary
+    start = time.monotonic()
+    with progress.progress(total=len(files), desc='import_database', unit='files') as bar:
+        digests = importer.inspect(files, config['check'], config['threads'], bar.update)
+    options = {key: config[key] for key in ('splits', 'split_shares', 'seed')}
+    options['scale'] = config['scale'] if config['name'] == 'folder' else database.scale
+    options['spread'] = config['spread'] or database.spread
+    made = importer.assemble(database, found, prefix, options, digests)
+    importer.check_counts(database, made, config['allow_partial'])
+    for entry in made.quarantine[:10]:
+        logging.warning('%s is left out: %s', *entry.values())
+    if found.unlisted:
+        logging.info(
+            '%d pictures are not in the score file and not imported, %s the first.',
+            len(found.unlisted), found.unlisted[0],
+        )  # fmt: skip
+    srcc, direction = _tripwire(made, found.directions, config)
+    about = {key: getattr(database, key) for key in ('title', 'homepage', 'citation', 'terms')}
+    meta = {'database': prefix, 'simulated': found.simulated} | about | options
+    outputs = _write(made, found.directions, meta, config, workdir, stage.fingerprint)
+    if config['array_record']:
+        columns = manifest.read(workdir / 'manifest.parquet')
+        builder.write(database, columns, prefix, workdir / 'tfds')
+    counts = {s: int(np.sum(made.columns['split'] == s)) for s in builder.SPLITS}
+    summary = {
+        'images': made.images,
+        'references': made.references,
+        'quarantined': len(made.quarantine),
+        'unlisted': len(found.unlisted),
+        'direction': direction,
+        'direction_srcc': srcc,
+        'seconds': time.monotonic() - start,
+        'headline': f'{database.title}: {", ".join(f"{n} {s}" for s, n in counts.items() if n)}; '
+        + direction,
+        'artifact': 'manifest.parquet',
+    }
+    return stage.finish(summary, outputs)
+
+
+def _database(config: dict) -> databases.Database:
+    """The row of the registry; raises a ValueError for what config may not say."""
+    database = databases.get(config['name'])
+    for key, allowed in CHOICES.items():
+        if config[key] not in allowed:
+            raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(allowed)}.')
+    if config['threads'] < 1:
+        raise ValueError(f'config.threads={config["threads"]} is too small; it is at least 1.')
+    if len(config['scale']) != 2:
+        raise ValueError(f'config.scale={config["scale"]} needs two numbers, (worst, best).')
+    if not config['folder'] or not Path(config['folder']).is_dir():
+        raise ValueError(
+            f'config.folder={config["folder"]} is not a folder; give the one that holds '
+            f'{database.title}: {database.layout}.'
+        )
+    return database
+
+
+def _stamps(files: list[str], folder: str) -> str:
+    """Identifies files by their names below the folder, sizes and times."""
+    found = []
+    for file in files:
+        try:
+            status = os.stat(file)
+            found.append([os.path.relpath(file, folder), status.st_size, status.st_mtime_ns])
+        except OSError:
+            found.append([os.path.relpath(file, folder)])
+    return artifacts.fingerprint(found)
+
+
+def _write(
+    made: importer.Imported,
+    directions: dict[str, bool],
+    meta: dict,
+    config: dict,
+    workdir: Path,
+    mark: str,
+) -> list[Path]:
+    """Commits the tables of the database."""
+    outputs = [workdir / 'manifest.parquet', workdir / 'quarantine.csv']
+    manifest.write(outputs[0], made.columns, meta, mark)
+    artifacts.commit(outputs[1], tables.quarantine_csv(made.quarantine), fingerprint=mark)
+    if len(made.pairs['image_id']):
+        relative = {
+            role: np.array([os.path.relpath(f, workdir) for f in made.pairs[role]], object)
+            for role in ('reference', 'distorted')
+        }
+        outputs.append(workdir / 'pairs.csv')
+        tables.write(outputs[-1], made.pairs | relative, fingerprint=mark)
+    if not made.scores:
+        return outputs
+    scores = {name: made.scores[name] for name in directions}
+    ids = made.scores['image_id']
+    train = made.columns['split'][: len(ids)] == 'train'
+    table, described, mappings = proxies.equalised(
+        ids, scores, directions, train, config['equalisation'], config['knots']
+    )
+    origin = {
+        name: {'higher_is_better': better, 'origin': f"{name} of the authors' score file"}
+        for name, better in directions.items()
+    }
+    names = ('scores.parquet', 'proxies.parquet', 'equalisation.json')
+    paths = [workdir / name for name in names]
+    tables.write(paths[0], made.scores, {'columns': origin}, mark)
+    tables.write(paths[1], table, {'columns': described}, mark)
+    artifacts.commit(paths[2], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
+    return outputs + paths
+
+
+def _tripwire(
+    made: importer.Imported, directions: dict[str, bool], config: dict
+) -> tuple[float | None, str]:
+    """SRCC of quality with a metric, and a sentence; warns when it is negative."""
+    if not config['tripwire_pairs']:
+        return None, 'direction not checked: config.tripwire_pairs is 0'
+    if directions:
+        return _columns_agree(made.scores, directions, config['seed'])
+    known = dict(zip(made.columns['image_id'].tolist(), made.columns['mos'], strict=True))
+    mos = np.array([known[image_id] for image_id in made.pairs['image_id'].tolist()], np.float64)
+    rated = np.flatnonzero(np.isfinite(mos))
+    if not len(rated):
+        return None, 'direction not checked: no rated image has a reference'
+    rng = np.random.default_rng(config['seed'])
+    chosen = np.sort(rng.permutation(rated)[: config['tripwire_pairs']])
+    rows, quality = _quality(tables.select(made.pairs, chosen), config['threads'])
+    if len(rows) < TRIPWIRE_FEWEST:
+        return None, f'direction not checked: only {len(rows)} pairs could be scored'
+    srcc = float(statistics.srcc(mos[chosen][rows], quality))
+    if srcc < TRIPWIRE_SRCC:
+        logging.warning(
+            'THE OPINIONS LOOK FLIPPED: their SRCC with %s is %.3f on %d pairs. The score file is '
+            'not the official one, or the ends of config.scale are the wrong way round.',
+            TRIPWIRE_METRIC.upper(), srcc, len(rows),
+        )  # fmt: skip
+        return srcc, f'OPINIONS LOOK FLIPPED, SRCC with GMSD {srcc:.3f} on {len(rows)} pairs'
+    return srcc, f'SRCC with GMSD {srcc:.3f} on {len(rows)} pairs'
+
+
+def _quality(columns: tables.Table, threads: int) -> tuple[list[int], np.ndarray]:
+    """Rows of pairs that can be scored, and their quality by the tripwire's metric."""
+    metric = fr_metrics.metric(TRIPWIRE_METRIC)
+    found: dict[int, float] = {}
+    for rows, references, distorted in pairs.batches(columns, 8, threads, 256, {}):
+        if not metric.refuses(*references.shape[1:3]):
+            values = parallel.fetch(metric(references, distorted))
+            found |= dict(zip(rows, values.tolist(), strict=True))
+    rows = sorted(row for row, value in found.items() if np.isfinite(value))
+    sign = 1 if metric.higher_is_better else -1
+    return rows, sign * np.array([found[row] for row in rows])
+
+
+def _columns_agree(
+    scores: tables.Table, directions: dict[str, bool], seed: int
+) -> tuple[float | None, str]:
+    """Lowest SRCC of a column, higher being better, with the mean rank of the others."""
+    if len(directions) < 3:
+        return None, 'direction not checked: fewer than three score columns'
+    n = len(scores['image_id'])
+    rows = np.random.default_rng(seed).permutation(n)[:TRIPWIRE_ROWS]
+    ranks = {
+        name: np.argsort(np.argsort((1 if better else -1) * scores[name][rows]))
+        for name, better in directions.items()
+    }
+    total = sum(ranks.values())
+    found = {name: float(statistics.srcc(x, total - x)) for name, x in ranks.items()}
+    worst = min(found, key=found.get)
+    for name, srcc in found.items():
+        if srcc < TRIPWIRE_SRCC:
+            logging.warning(
+                'COLUMN %s LOOKS FLIPPED: its SRCC with the mean rank of the others is %.3f.',
+                name, srcc,
+            )  # fmt: skip
+    flipped = [name for name, srcc in found.items() if srcc < TRIPWIRE_SRCC]
+    if flipped:
+        return found[worst], f'COLUMN {", ".join(flipped)} LOOKS FLIPPED, SRCC {found[worst]:.3f}'
+    return found[worst], f'columns agree, lowest SRCC {found[worst]:.3f} ({worst})'
