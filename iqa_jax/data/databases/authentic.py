@@ -16,8 +16,8 @@ def read_bid(folder: Path, options: dict) -> layout.Found:
     """BID: DatabaseGrades.xlsx and DatabaseImage0001.JPG and on; means of 0..5."""
     path = layout.find(folder, 'DatabaseGrades.xlsx')
     table = layout.read_sheet(path, 'Image Number', 'Average Subjective Grade')
-    listed = layout.numbers(layout.column(table, 'Image Number', where=path), 'Image Number', path)
-    names = [f'DatabaseImage{int(number):04d}' for number in listed]
+    listed = layout.whole(layout.column(table, 'Image Number', where=path), 'Image Number', path)
+    names = [f'DatabaseImage{number:04d}' for number in listed]
     spread = layout.column(table, 'std', 'Standard Deviation', where=path, optional=True)
     grades = layout.column(table, 'Average Subjective Grade', where=path)
     files = layout.pictures(folder, deep=True)

@@ -3,8 +3,10 @@
 TensorFlow is not needed: images go in as encoded bytes, and `as_data_source` reads them back.
 """
 
+import contextlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,9 @@ def make(database: Database, columns: tables.Table, name: str, folder: Path) -> 
         )
     import tensorflow_datasets as tfds  # half a second that only this function needs
 
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+
     class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version(VERSION)
 
@@ -75,7 +80,8 @@ def write(database: Database, columns: tables.Table, name: str, folder: Path) ->
     """Writes the data set anew, whatever was there, and returns its folder."""
     builder = make(database, columns, name, folder)
     shutil.rmtree(builder.data_path, ignore_errors=True)
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(sys.stderr):  # what it says is no output of ours
+        builder.download_and_prepare()
     return Path(builder.data_path)
 
 

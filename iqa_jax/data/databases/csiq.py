@@ -28,7 +28,7 @@ def read_csiq(folder: Path, options: dict) -> layout.Found:
         raise ValueError(f'{path} has dst_type {min(unknown)}; known are {", ".join(TYPES)}.')
     # Excel keeps the picture named 1600 as a number.
     refs = [str(int(x)) if isinstance(x, int | float) else str(x) for x in columns['image']]
-    levels = layout.numbers(columns['dst_lev'], 'dst_lev', path).astype(int).tolist()
+    levels = layout.whole(columns['dst_lev'], 'dst_lev', path).tolist()
     names = [
         f'{ref}.{TYPES[kind][0]}.{level}'
         for ref, kind, level in zip(refs, kinds, levels, strict=True)

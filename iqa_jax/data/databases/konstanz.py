@@ -21,6 +21,8 @@ def read_kadid10k(folder: Path, options: dict) -> layout.Found:
     table = layout.read_csv(path)
     distorted = layout.column(table, 'dist_img', where=path)
     references = layout.column(table, 'ref_img', where=path)
+    dmos = layout.numbers(layout.column(table, 'dmos', where=path), 'dmos', path)
+    spread = layout.numbers(layout.column(table, 'var', where=path), 'var', path)
     files = layout.pictures(images)
     found = {layout.stem(r): layout.lookup(files, r, images) for r in references}
     names = [layout.stem(name) for name in distorted]
@@ -31,8 +33,8 @@ def read_kadid10k(folder: Path, options: dict) -> layout.Found:
         paths,
         ref_name=[layout.stem(r) for r in references],
         reference=[found[layout.stem(r)] for r in references],
-        opinion=layout.numbers(layout.column(table, 'dmos', where=path), 'dmos', path),
-        spread=layout.numbers(layout.column(table, 'var', where=path), 'var', path),
+        opinion=dmos,
+        spread=spread,
         votes=[KADID_VOTES] * len(names),
         type=[number for number, _ in cells],
         level=[level for _, level in cells],
@@ -53,7 +55,7 @@ def read_koniq10k(folder: Path, options: dict) -> layout.Found:
     scaled = 'MOS' if path.name.casefold() == KONIQ_TABLES[0] else 'MOS_zscore'
     sets = layout.column(table, 'set', where=path, optional=True)
     spread = layout.numbers(layout.column(table, 'SD', where=path), 'SD', path)
-    votes = layout.numbers(layout.column(table, 'c_total', where=path), 'c_total', path)
+    votes = layout.whole(layout.column(table, 'c_total', where=path), 'c_total', path)
     if sets and (unknown := set(sets) - set(KONIQ_SETS)):
         raise ValueError(f'{path} has set {min(unknown)!r}; known are {", ".join(KONIQ_SETS)}.')
     files = layout.pictures(images)

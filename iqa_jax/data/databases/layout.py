@@ -151,7 +151,7 @@ def read_sheet(path: Path, *header: str, sheet: str = '') -> dict[str, list]:
       ValueError: openpyxl is not installed, the file cannot be read, or no row holds the header.
     """
     try:
-        import openpyxl  # only four of the databases come as Excel workbooks
+        import openpyxl  # only three of the databases come as Excel workbooks
     except ImportError as error:
         raise ValueError(
             f"Reading {path} needs openpyxl; install it with pip install 'iqa-jax-gmad[databases]'."
@@ -226,6 +226,25 @@ def numbers(values: Sequence | None, name: str, where: Path) -> np.ndarray | Non
         except (TypeError, ValueError):
             raise ValueError(f'{where}: {name} of row {i + 1} is {value!r}, no number.') from None
     return result
+
+
+def whole(
+    values: Sequence | None, name: str, where: Path, empty: int | None = None
+) -> np.ndarray | None:
+    """int64 [N], `empty` for empty cells; None stays None.
+
+    Raises:
+      ValueError: a value is no whole number, or a cell is empty and `empty` is None.
+    """
+    found = numbers(values, name, where)
+    if found is None:
+        return None
+    if empty is not None:
+        found = np.where(np.isnan(found), empty, found)
+    if (bad := np.flatnonzero(found != np.rint(found))).size:
+        value = values[bad[0]]
+        raise ValueError(f'{where}: {name} of row {bad[0] + 1} is {value!r}, no whole number.')
+    return found.astype(np.int64)
 
 
 def same_length(where: Path | str, **columns) -> None:

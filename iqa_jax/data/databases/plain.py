@@ -3,8 +3,6 @@
 import collections
 from pathlib import Path
 
-import numpy as np
-
 from iqa_jax.data import tables
 from iqa_jax.data.databases import layout
 
@@ -54,9 +52,9 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
         reference=reference or None,
         opinion=layout.numbers(given['mos'], 'mos', path),
         spread=layout.numbers(given['mos_std'], 'mos_std', path),
-        votes=_whole(given['votes'], 'votes', path, 0),
-        type=_whole(given['type'], 'type', path, -1),
-        level=_whole(given['level'], 'level', path, 0),
+        votes=layout.whole(given['votes'], 'votes', path, 0),
+        type=layout.whole(given['type'], 'type', path, -1),
+        level=layout.whole(given['level'], 'level', path, 0),
         split=given['split'],
     )
     found = {n: r for n, r in zip(rows['ref_name'], rows['reference'], strict=True) if r}
@@ -88,12 +86,6 @@ def _path(name: str, table: Path, files: dict[str, Path]) -> str:
     if beside.is_file():
         return str(beside)
     return layout.lookup(files, Path(name).name, table.parent)
-
-
-def _whole(values: list | None, key: str, where: Path, empty: int) -> np.ndarray | None:
-    """Whole numbers [N], `empty` for empty cells."""
-    found = layout.numbers(values, key, where)
-    return None if found is None else np.nan_to_num(found, nan=empty).astype(np.int64)
 
 
 def _names(listed: list[str]) -> list[str]:
