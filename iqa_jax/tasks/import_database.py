@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax import fr_metrics
-from iqa_jax.data import databases, manifest, pairs, proxies, tables
-from iqa_jax.data.databases import builder, importer
-from iqa_jax.evaluation import statistics
-from iqa_jax.runtime import artifacts, parallel, progress, stages
-from iqa_jax.tasks import opening
+from iqa_jax.data import databases, manifest, proxies, tables
+from iqa_jax.data.databases import builder, importer, layout
+from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.tasks import opening, tripwire
 
 KEYS = {
     'name', 'folder', 'table', 'database', 'scale', 'spread', 'splits', 'split_shares', 'check',
@@ -24,10 +22,6 @@ CHOICES = {
     'splits': importer.SPLIT_MODES,
     'check': importer.CHECKS,
 }
-TRIPWIRE_METRIC = 'gmsd'  # cheap, and right about direction in every database with references
-TRIPWIRE_SRCC = -0.2
-TRIPWIRE_FEWEST = 10
-TRIPWIRE_ROWS = 10_000  # of a score table
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -45,8 +39,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     database = _database(config)
     prefix = config['database'] or config['name']
     found = database.read(Path(config['folder']), {'table': config['table']})
-    files = sorted({*found.rows['file'], *found.rows['reference'], *found.references.values()})
-    files = [file for file in files if file]
+    files = {*found.rows['file'], *found.rows['reference'], *found.references.values()}
+    files = sorted(files - {''})
     del given['threads']  # their number changes no byte
     identity = given | {'files': _stamps(files, config['folder'])}
     stage = stages.Stage('import_database', workdir, identity, inputs=found.sources)
@@ -55,21 +49,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done(there)) is not None:
         return summary
     start = time.monotonic()
-    with progress.progress(total=len(files), desc='import_database', unit='files') as bar:
-        digests = importer.inspect(files, config['check'], config['threads'], bar.update)
-    options = {key: config[key] for key in ('splits', 'split_shares', 'seed')}
-    options['scale'] = config['scale'] if config['name'] == 'folder' else database.scale
-    options['spread'] = config['spread'] or database.spread
-    made = importer.assemble(database, found, prefix, options, digests)
-    importer.check_counts(database, made, config['allow_partial'])
-    for entry in made.quarantine[:10]:
-        logging.warning('%s is left out: %s', *entry.values())
-    if found.unlisted:
-        logging.info(
-            '%d pictures are not in the score file and not imported, %s the first.',
-            len(found.unlisted), found.unlisted[0],
-        )  # fmt: skip
-    srcc, direction = _tripwire(made, found.directions, config)
+    if not config['allow_partial']:  # before every picture is read for nothing
+        listed = len(found.references), len(found.rows['name'])
+        importer.check_counts(database, *listed, allow_partial=False)
+    made, options = _import(database, found, prefix, files, config)
+    srcc, direction = tripwire.check(made, found.directions, config)
     about = {key: getattr(database, key) for key in ('title', 'homepage', 'citation', 'terms')}
     meta = {'database': prefix, 'simulated': found.simulated} | about | options
     outputs = _write(made, found.directions, meta, config, workdir, stage.fingerprint)
@@ -108,6 +92,28 @@ def _database(config: dict) -> databases.Database:
             f'{database.title}: {database.layout}.'
         )
     return database
+
+
+def _import(
+    database: databases.Database, found: layout.Found, prefix: str, files: list[str], config: dict
+) -> tuple[importer.Imported, dict]:
+    """The checked database and the options that shaped its opinions and splits."""
+    with progress.progress(total=len(files), desc='import_database', unit='files') as bar:
+        digests = importer.inspect(files, config['check'], config['threads'], bar.update)
+    options = {key: config[key] for key in ('splits', 'split_shares', 'seed')}
+    options['scale'] = config['scale'] if config['name'] == 'folder' else database.scale
+    options['spread'] = config['spread'] or database.spread
+    made = importer.assemble(database, found, prefix, options, digests)
+    numbers = made.references, made.images
+    importer.check_counts(database, *numbers, config['allow_partial'], made.quarantine)
+    for entry in made.quarantine[:10]:
+        logging.warning('%s is left out: %s', *entry.values())
+    if found.unlisted:
+        logging.info(
+            '%d pictures are not in the score file and not imported, %s the first.',
+            len(found.unlisted), found.unlisted[0],
+        )  # fmt: skip
+    return made, options
 
 
 def _stamps(files: list[str], folder: str) -> str:
@@ -159,72 +165,3 @@ def _write(
     tables.write(paths[1], table, {'columns': described}, mark)
     artifacts.commit(paths[2], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
     return outputs + paths
-
-
-def _tripwire(
-    made: importer.Imported, directions: dict[str, bool], config: dict
-) -> tuple[float | None, str]:
-    """SRCC of quality with a metric, and a sentence; warns when it is negative."""
-    if not config['tripwire_pairs']:
-        return None, 'direction not checked: config.tripwire_pairs is 0'
-    if directions:
-        return _columns_agree(made.scores, directions, config['seed'])
-    known = dict(zip(made.columns['image_id'].tolist(), made.columns['mos'], strict=True))
-    mos = np.array([known[image_id] for image_id in made.pairs['image_id'].tolist()], np.float64)
-    rated = np.flatnonzero(np.isfinite(mos))
-    if not len(rated):
-        return None, 'direction not checked: no rated image has a reference'
-    rng = np.random.default_rng(config['seed'])
-    chosen = np.sort(rng.permutation(rated)[: config['tripwire_pairs']])
-    rows, quality = _quality(tables.select(made.pairs, chosen), config['threads'])
-    if len(rows) < TRIPWIRE_FEWEST:
-        return None, f'direction not checked: only {len(rows)} pairs could be scored'
-    srcc = float(statistics.srcc(mos[chosen][rows], quality))
-    if srcc < TRIPWIRE_SRCC:
-        logging.warning(
-            'THE OPINIONS LOOK FLIPPED: their SRCC with %s is %.3f on %d pairs. The score file is '
-            'not the official one, or the ends of config.scale are the wrong way round.',
-            TRIPWIRE_METRIC.upper(), srcc, len(rows),
-        )  # fmt: skip
-        return srcc, f'OPINIONS LOOK FLIPPED, SRCC with GMSD {srcc:.3f} on {len(rows)} pairs'
-    return srcc, f'SRCC with GMSD {srcc:.3f} on {len(rows)} pairs'
-
-
-def _quality(columns: tables.Table, threads: int) -> tuple[list[int], np.ndarray]:
-    """Rows of pairs that can be scored, and their quality by the tripwire's metric."""
-    metric = fr_metrics.metric(TRIPWIRE_METRIC)
-    found: dict[int, float] = {}
-    for rows, references, distorted in pairs.batches(columns, 8, threads, 256, {}):
-        if not metric.refuses(*references.shape[1:3]):
-            values = parallel.fetch(metric(references, distorted))
-            found |= dict(zip(rows, values.tolist(), strict=True))
-    rows = sorted(row for row, value in found.items() if np.isfinite(value))
-    sign = 1 if metric.higher_is_better else -1
-    return rows, sign * np.array([found[row] for row in rows])
-
-
-def _columns_agree(
-    scores: tables.Table, directions: dict[str, bool], seed: int
-) -> tuple[float | None, str]:
-    """Lowest SRCC of a column, higher being better, with the mean rank of the others."""
-    if len(directions) < 3:
-        return None, 'direction not checked: fewer than three score columns'
-    n = len(scores['image_id'])
-    rows = np.random.default_rng(seed).permutation(n)[:TRIPWIRE_ROWS]
-    ranks = {
-        name: np.argsort(np.argsort((1 if better else -1) * scores[name][rows]))
-        for name, better in directions.items()
-    }
-    total = sum(ranks.values())
-    found = {name: float(statistics.srcc(x, total - x)) for name, x in ranks.items()}
-    worst = min(found, key=found.get)
-    for name, srcc in found.items():
-        if srcc < TRIPWIRE_SRCC:
-            logging.warning(
-                'COLUMN %s LOOKS FLIPPED: its SRCC with the mean rank of the others is %.3f.',
-                name, srcc,
-            )  # fmt: skip
-    flipped = [name for name, srcc in found.items() if srcc < TRIPWIRE_SRCC]
-    if flipped:
-        return found[worst], f'COLUMN {", ".join(flipped)} LOOKS FLIPPED, SRCC {found[worst]:.3f}'
-    return found[worst], f'columns agree, lowest SRCC {found[worst]:.3f} ({worst})'

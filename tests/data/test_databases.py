@@ -293,12 +293,12 @@ def test_other_numbers_than_the_official_ones_need_to_be_allowed(tmp_path, caplo
     database = get('kadid10k')
     said = '4 usable references of 81 and 20 usable images of 10,125'
     with pytest.raises(ValueError, match=said):
-        importer.check_counts(database, made, allow_partial=False)
-    importer.check_counts(database, made, allow_partial=True)
+        importer.check_counts(database, made.references, made.images, allow_partial=False)
+    importer.check_counts(database, made.references, made.images, allow_partial=True)
     assert 'This is a part of KADID-10k' in caplog.text
     caplog.clear()
     right = dataclasses.replace(database, references=4, images=20)
-    importer.check_counts(right, made, allow_partial=False)
+    importer.check_counts(right, made.references, made.images, allow_partial=False)
     assert not caplog.text
 
 
@@ -315,6 +315,18 @@ def test_no_reference_is_in_two_splits(tmp_path):
     assert again['split'].tolist() == columns['split'].tolist()
     other = read('kadid10k', tmp_path, **options, seed=1)[1].columns
     assert other['split'].tolist() != columns['split'].tolist()
+
+
+def test_every_database_is_in_the_table_of_the_page():
+    text = (Path(__file__).resolve().parents[2] / 'docs/import_database.md').read_text()
+    lines = {line.split('`')[1]: line for line in text.splitlines() if line.startswith('| `')}
+    for name, database in DATABASES.items():
+        cells = lines[name].split('|')
+        numbers = (database.references, database.images)
+        if None not in numbers:
+            assert cells[2].startswith(' {:,}, {:,}'.format(*numbers)), name
+        if database.scale:
+            assert cells[3].endswith(' {}, {} '.format(*database.scale)), name
 
 
 @pytest.mark.parametrize('name', list(DATABASES))

@@ -4,6 +4,7 @@ TensorFlow is not needed: images go in as encoded bytes, and `as_data_source` re
 """
 
 import contextlib
+import io as io_text
 import re
 import shutil
 import sys
@@ -80,7 +81,7 @@ def write(database: Database, columns: tables.Table, name: str, folder: Path) ->
     """Writes the data set anew, whatever was there, and returns its folder."""
     builder = make(database, columns, name, folder)
     shutil.rmtree(builder.data_path, ignore_errors=True)
-    with contextlib.redirect_stdout(sys.stderr):  # what it says is no output of ours
+    with contextlib.redirect_stdout(io_text.StringIO()):  # it speaks of downloads; there are none
         builder.download_and_prepare()
     return Path(builder.data_path)
 

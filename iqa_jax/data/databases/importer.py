@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,24 +110,29 @@ def _columns(
     }
 
 
-def check_counts(database: Database, imported: Imported, allow_partial: bool) -> None:
+def check_counts(
+    database: Database,
+    references: int,
+    images: int,
+    allow_partial: bool,
+    quarantine: Sequence[dict] = (),
+) -> None:
     """Compares numbers of references and images with the official ones.
 
     Raises:
       ValueError: they differ and a part of the database is not allowed.
     """
+    there = {'references': references, 'images': images}
     wanted = {'references': database.references, 'images': database.images}
-    there = {'references': imported.references, 'images': imported.images}
     wrong = {k: n for k, n in wanted.items() if n is not None and n != there[k]}
     if not wrong:
         return
     said = ' and '.join(f'{there[k]:,} usable {k} of {n:,}' for k, n in wrong.items())
     if not allow_partial:
-        first = imported.quarantine[0] if imported.quarantine else None
-        hint = f' The first that is left out: {first["file"]}: {first["reason"]}.' if first else ''
+        first = [f' The first left out: {e["file"]}: {e["reason"]}.' for e in quarantine[:1]]
         raise ValueError(
             f'{database.title} has {said}; complete it, or set config.allow_partial=True to import '
-            f'the part that is there.{hint}'
+            f'the part that is there.{"".join(first)}'
         )
     logging.warning('This is a part of %s: %s.', database.title, said)
 
