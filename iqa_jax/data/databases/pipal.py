@@ -32,7 +32,7 @@ def read_pipal(folder: Path, options: dict) -> layout.Found:
                     f'{path} entry {number} is {line!r}; expected like A0001_00_00.bmp,1419.95.'
                 )
             listed.append(match[1])
-            ratings.append(float(match[2]))
+            ratings.append(match[2])
     files = {k: v for place in places for k, v in layout.pictures(place, deep=True).items()}
     reference_files = layout.pictures(originals, deep=True)
     refs = [name.split('_')[0] for name in listed]
@@ -43,7 +43,7 @@ def read_pipal(folder: Path, options: dict) -> layout.Found:
         paths,
         ref_name=refs,
         reference=[found[ref] for ref in refs],
-        opinion=ratings,
+        opinion=layout.numbers(ratings, 'rating', labels),
         split=['train'] * len(listed),
     )
     extra = layout.unlisted(files | reference_files, paths, found.values())
