@@ -179,6 +179,14 @@ def test_kadis700k_makes_recipes_and_reads_7_8_as_type_8(tmp_path):
     np.testing.assert_allclose(made.scores['gmsd'][10:12], [0.12, 0.22], rtol=1e-5)
 
 
+def test_kadis700k_types_in_one_quoted_cell(tmp_path):
+    path = layouts.kadis700k(tmp_path, scores=False) / 'kadis700k_ref_imgs.csv'
+    path.write_text('ref_im,dist_type\na.png,"7,8"\nb.png,10\n')
+    _, made = read('kadis700k', tmp_path)
+    assert made.columns['type'][:10].tolist() == [8] * 5 + [10] * 5
+    assert (made.references, made.images) == (2, 10)
+
+
 def test_kadis700k_without_scores_and_with_a_row_that_is_missing(tmp_path):
     _, made = read('kadis700k', layouts.kadis700k(tmp_path, scores=False))
     assert made.images == 20 and not made.scores
@@ -211,6 +219,7 @@ def test_kadis700k_lists_that_cannot_be_read(tmp_path, old, new, said):
         ('a_gblur_1', 'a_smear_1', 'row 1 names a_smear_1.bmp'),
         ('dist_im,', 'distorted,', 'needs the columns dist_im'),
         ('.png,', '.jpeg,', None),
+        ('a_gblur_', 'a_01_', None),
         (',a.png,', ',other.png,', None),
     ],
 )
@@ -220,9 +229,9 @@ def test_kadis700k_score_files(tmp_path, old, new, said):
     if said:
         with pytest.raises(ValueError, match=said):
             read('kadis700k', tmp_path)
-    else:  # names that differ in the suffix match, scores of other pictures do not
+    else:  # suffixes may differ and types be numbers; scores of other pictures do not count
         _, made = read('kadis700k', tmp_path)
-        assert made.images == (20 if new == '.jpeg,' else 15)
+        assert made.images == (15 if new == ',other.png,' else 20)
 
 
 def test_a_folder_with_a_table(tmp_path):

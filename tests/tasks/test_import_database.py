@@ -90,6 +90,15 @@ def test_a_direction_that_is_not_checked_is_said(run, tmp_path, name, changes, s
     assert summary['direction_srcc'] is None
 
 
+def test_pairs_of_equal_pictures_say_nothing_about_direction(run, tmp_path):
+    layouts.folder(tmp_path / 'folder')
+    for path in (tmp_path / 'folder').rglob('*.png'):
+        layouts.picture(path)
+    with pytest.warns(UserWarning, match='SRCC is nan'):
+        summary, _ = run('folder', scale=(1, 5))
+    assert summary['direction'].endswith('opinions or GMSD on 16 pairs are all equal')
+
+
 def test_kadis700k_gives_scores_and_proxies_that_training_reads(run, tmp_path):
     layouts.kadis700k(tmp_path / 'kadis700k')
     summary, workdir = run('kadis700k')
