@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def _database(config: dict) -> databases.Database:
         raise ValueError(f'config.threads={config["threads"]} is too small; it is at least 1.')
     if len(config['scale']) != 2:
         raise ValueError(f'config.scale={config["scale"]} needs two numbers, (worst, best).')
+    if not re.fullmatch(r'[\w.-]*', config['database']):
+        raise ValueError(
+            f'config.database={config["database"]!r} begins ids; use letters, digits, _ . and -.'
+        )
+    if config['array_record']:
+        builder.check_name(config['database'] or config['name'])
     if not config['folder'] or not Path(config['folder']).is_dir():
         raise ValueError(
             f'config.folder={config["folder"]} is not a folder; give the one that holds '

@@ -180,7 +180,8 @@ def test_simulated_opinions_stay_simulated(run, tmp_path):
         ({'folder': ''}, 'config.folder= is not a folder'),
         ({'split_shares': (1, 1, 1, 0)}, 'split test would get'),
         ({'foldr': ''}, 'did you mean folder'),
-        ({'array_record': True, 'database': 'A b'}, 'cannot name a data set'),
+        ({'database': 'a/b'}, "config.database='a/b' begins ids"),
+        ({'array_record': True, 'database': 'A-b'}, "'A-b' cannot name a data set"),
     ],
 )
 def test_wrong_configs(run, tmp_path, changes, said):

@@ -42,10 +42,7 @@ def make(database: Database, columns: tables.Table, name: str, folder: Path) -> 
     Raises:
       ValueError: TensorFlow Datasets does not take the name.
     """
-    if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
-        raise ValueError(
-            f'{name!r} cannot name a data set; use small letters, digits and _ in config.database.'
-        )
+    check_name(name)
     import tensorflow_datasets as tfds  # half a second that only this function needs
 
     if not sys.stderr.isatty():
@@ -75,6 +72,14 @@ def make(database: Database, columns: tables.Table, name: str, folder: Path) -> 
 
     RatedImages.name = name
     return RatedImages(data_dir=folder, file_format='array_record')
+
+
+def check_name(name: str) -> None:
+    """Raises a ValueError for a name that TensorFlow Datasets does not take."""
+    if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
+        raise ValueError(
+            f'{name!r} cannot name a data set; use small letters, digits and _ in config.database.'
+        )
 
 
 def write(database: Database, columns: tables.Table, name: str, folder: Path) -> Path:
