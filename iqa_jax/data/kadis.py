@@ -66,38 +66,35 @@ def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:
     return int.from_bytes(digest[:4], 'big') & 0x7FFFFFFF
 
 
-def plan(
-    splits: dict[str, str],
-    numbers: list[int],
-    levels: tuple[int, ...],
-    types_per_photo: int,
-    seed: int,
-    database: str,
+def versions(
+    ref_id: str, numbers: list[int], levels: tuple[int, ...], types_per_photo: int, seed: int
 ) -> tables.Table:
-    """Rows of the manifest: every pristine photograph and its distorted versions.
+    """The pristine row of one photograph, then its distorted versions, type by type.
 
     Args:
-      splits: ref_id -> split.
+      ref_id: photograph id.
       numbers: KADID numbers of the distortions to use.
       levels: levels of each, 1..5.
       types_per_photo: 0 gives every photograph all types; n > 0 draws n of them per photograph
         (KADIS-700k has n = 1).
-      seed: of the draws and of every recipe.
-      database: name of the database.
+      seed: of the draw and of every recipe.
+
+    Returns:
+      Columns image_id, ref_id, type, level and seed of the manifest; they depend on no other
+      photograph.
     """
-    rows: dict[str, list] = {name: [] for name in ('image_id', 'ref_id', 'type', 'level', 'seed')}
-    for ref_id in sorted(splits):
+    chosen = numbers
+    if types_per_photo:
         rng = np.random.default_rng([seed, image_seed(seed, ref_id, 0, 0)])
-        chosen = numbers
-        if types_per_photo:
-            chosen = sorted(rng.choice(numbers, min(types_per_photo, len(numbers)), replace=False))
-        cells = [(0, 0)] + [(int(number), level) for number in chosen for level in levels]
-        for number, level in cells:
-            name = f'{ref_id}_{number:02d}_{level:02d}' if number else ref_id
-            values = (name, ref_id, number, level, image_seed(seed, ref_id, number, level))
-            for key, value in zip(rows, values, strict=True):
-                rows[key].append(value)
-    columns = {k: np.array(v, manifest.COLUMNS[k]) for k, v in rows.items()}
-    columns['split'] = np.array([splits[r] for r in rows['ref_id']], object)
-    columns['database'] = np.full(len(columns['ref_id']), database, object)
-    return manifest.complete(columns, 'the plan')
+        chosen = sorted(rng.choice(numbers, min(types_per_photo, len(numbers)), replace=False))
+    cells = [(0, 0)] + [(int(number), level) for number in chosen for level in levels]
+    rows = [
+        (f'{ref_id}_{number:02d}_{level:02d}' if number else ref_id, ref_id, number, level,
+         image_seed(seed, ref_id, number, level))
+        for number, level in cells
+    ]  # fmt: skip
+    names = ('image_id', 'ref_id', 'type', 'level', 'seed')
+    return {
+        name: np.array(values, manifest.COLUMNS[name])
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }

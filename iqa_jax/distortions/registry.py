@@ -10,6 +10,7 @@ from iqa_jax.distortions import (
     compression,
     jitter,
     noise,
+    palette,
     quantization,
     sharpness_contrast,
     spatial,
@@ -23,16 +24,18 @@ class Distortion:
     `function(image, level, key)` is pure on float32 [H, W, 3] in [0, 1] with a traced level 1..5
     and may leave [0, 1], which the stretch after it mends; where `host` is true it is a codec
     `function(image, level)` on uint8 [H, W, 3] instead. `approximation` says in a sentence where
-    the result is known to differ from the original's, or is ''.
+    the result is known to differ from the original's, or is ''. Sides under `min_side` pixels are
+    refused.
     """
 
     number: int
     name: str
     levels: tuple
-    function: Callable
+    function: Callable = dataclasses.field(repr=False)
     stochastic: bool = False
     host: bool = False
     approximation: str = ''
+    min_side: int = 1
 
 
 _ROWS = (
@@ -41,6 +44,13 @@ _ROWS = (
     Distortion(3, 'motion_blur', blur.MOTION_LENGTHS, blur.motion_blur, stochastic=True),
     Distortion(4, 'color_diffusion', colour.DIFFUSION_AMOUNTS, colour.color_diffusion),
     Distortion(5, 'color_shift', colour.SHIFT_AMOUNTS, colour.color_shift, stochastic=True),
+    Distortion(
+        6,
+        'color_quantization',
+        palette.COLOR_COUNTS,
+        palette.color_quantization,
+        approximation="Wu's palette and Floyd-Steinberg dithering stand in for MATLAB's own.",
+    ),
     Distortion(7, 'saturation_hsv', colour.HSV_FACTORS, colour.saturation_hsv),
     Distortion(8, 'saturation_lab', colour.LAB_FACTORS, colour.saturation_lab),
     Distortion(
@@ -80,6 +90,7 @@ _ROWS = (
         spatial.PATCH_COUNTS,
         spatial.non_eccentricity_patch,
         stochastic=True,
+        min_side=3 * spatial.PATCH_SIDE,
     ),
     Distortion(21, 'pixelate', spatial.PIXELATE_STRENGTHS, spatial.pixelate),
     Distortion(
@@ -89,7 +100,14 @@ _ROWS = (
         quantization.quantization,
         approximation='Thresholds are the exact Otsu optimum, where the original searches for it.',
     ),
-    Distortion(23, 'color_block', spatial.BLOCK_COUNTS, spatial.color_block, stochastic=True),
+    Distortion(
+        23,
+        'color_block',
+        spatial.BLOCK_COUNTS,
+        spatial.color_block,
+        stochastic=True,
+        min_side=spatial.BLOCK_SIDE,
+    ),
     Distortion(
         24, 'high_sharpen', sharpness_contrast.SHARPEN_AMOUNTS, sharpness_contrast.high_sharpen
     ),
@@ -103,9 +121,8 @@ _ROWS = (
 
 DISTORTIONS: dict[str, Distortion] = {row.name: row for row in _ROWS}
 
-# Of KADID's types these are not there: colour quantization needs MATLAB's own palette search to be
-# reproducible, and the denoiser's weights cannot be had.
-NOT_THERE = {6: 'color_quantization', 15: 'denoise'}
+# Of KADID's types this is not there: the denoiser's weights cannot be had.
+NOT_THERE = {15: 'denoise'}
 
 
 def get(name_or_number: str | int) -> Distortion:

@@ -8,7 +8,7 @@ from iqa_jax.runtime import stages
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
 # by digest and not by name, so a moved workdir stays up to date.
 PATHS = {
-    'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'rated', 'folder',
+    'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'photo', 'rated', 'folder',
     'references', 'distorted',
 }  # fmt: skip
 NOT_PATHS = {'', 'imagenet'}

@@ -25,7 +25,10 @@ OHEM_CHOICES = {
 }
 DATABASE_KEYS = {'manifest', 'scores', 'weight'}
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
-POSITIVE = ('eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps')
+POSITIVE = (
+    'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
+    'input_threads', 'prefetch_steps',
+)  # fmt: skip
 
 
 def check(config: dict) -> None:

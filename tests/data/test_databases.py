@@ -7,8 +7,8 @@ import database_layouts as layouts
 import numpy as np
 import pytest
 
-from iqa_jax.data import kadis, manifest
-from iqa_jax.data.databases import DATABASES, get, importer
+from iqa_jax.data import kadis, manifest, records
+from iqa_jax.data.databases import DATABASES, builder, get, importer
 from iqa_jax.images import io
 
 OPTIONS = {'spread': 'std', 'splits': 'official', 'split_shares': (1, 0, 0, 0), 'seed': 0}
@@ -264,6 +264,18 @@ def test_equal_names_with_two_suffixes_are_two_pictures(tmp_path):
     assert made.columns['image_id'].tolist() == [
         'folder__a.png', 'folder__a.jpg', 'folder__sub__a',
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize('check', importer.CHECKS)
+def test_pictures_may_be_records_of_an_array_record_file(tmp_path, check):
+    layouts.picture(tmp_path / 'a.png')
+    data = (tmp_path / 'a.png').read_bytes()
+    records.write(tmp_path / 'x.array_record', [data])
+    (tmp_path / 'x.csv').write_text('image_id,file,mos\na,x.array_record#0,10\n')
+    _, made = read('folder', tmp_path, scale=(0, 100), check=check)
+    assert made.columns['sha256'].tolist() == ['' if check == 'presence' else io.sha256(data)]
+    ((_, example),) = builder.examples(made.columns)
+    assert example['image'] == data
 
 
 def test_missing_and_damaged_files_are_quarantined(tmp_path):

@@ -24,7 +24,12 @@ DATA = {
     'metrics': ('gmsd',),
     'equalisation': 'histogram',
     'knots': 16,
-    'store_images': True,
+    'images': 'png',
+    'photos_per_shard': 1,
+    'shard': '',
+    'estimate_images': 0,
+    'tfds_runner': '',
+    'beam_options': (),
     'seed': 0,
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')

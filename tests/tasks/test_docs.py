@@ -10,8 +10,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = (ROOT / 'iqa_jax/tasks').glob('*.py')
 STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
 ORDER = (
-    'make_data', 'score_pairs', 'train_proxies', 'study', 'import_database', 'train_ranking',
-    'active', 'gmad', 'export', 'score', 'evaluate', 'quickstart', 'report',
+    'make_data', 'kadis_make', 'gallery', 'score_pairs', 'train_proxies', 'study',
+    'import_database', 'train_ranking', 'active', 'gmad', 'export', 'score', 'evaluate',
+    'quickstart', 'report',
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from iqa_jax.data import tables
+from iqa_jax.data import records, tables
 from iqa_jax.data.databases.registry import Database
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
@@ -111,7 +111,7 @@ def examples(columns: tables.Table) -> Iterator[tuple[str, dict]]:
 
 def _bytes(columns: tables.Table, row: int) -> bytes:
     file, digest = columns['file'][row], columns['sha256'][row]
-    data = io.read_file(file)
+    data = records.read(file)
     if digest and io.sha256(data) != digest:
         raise io.ImageError(f'{file} changed while it was imported; run the same command again.')
     return data

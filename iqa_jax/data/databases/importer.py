@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import kadis, manifest, tables
+from iqa_jax.data import kadis, manifest, records, tables
 from iqa_jax.data.databases.layout import Found
 from iqa_jax.data.databases.registry import Database
 from iqa_jax.images import io
@@ -167,9 +166,9 @@ def inspect(
 
 def _inspect(file: str, how: str) -> tuple[str, str]:
     if how == 'presence':
-        return '', '' if os.path.isfile(file) else f'{file} is not a file'
+        return '', '' if records.exists(file) else f'{file} is not a file'
     try:
-        data = io.read_file(file)
+        data = records.read(file)
         if how == 'decode':
             io.decode(data)
     except io.ImageError as error:
