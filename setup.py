@@ -25,12 +25,19 @@ INSTALL_REQUIRES = [
     'pillow>=11.0',  # decoding and encoding of pictures, JPEG and JPEG2000 distortions
     'pyarrow>=18.0',  # manifests and score tables in Parquet
     'scipy>=1.14',  # rank statistics, logistic fits
-    'tensorflow-datasets>=4.9.9',  # format of rated databases; pinned here before the first builder
+    'tensorflow-datasets>=4.9.9',  # rated databases as ArrayRecord data sets
     'tqdm>=4.66',  # progress bars with rate and time left
 ]
 
 EXTRAS_REQUIRE = {
-    'test': ['hypothesis>=6.100', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.14'],
+    'test': [
+        'hypothesis>=6.100',
+        'openpyxl>=3.1',  # tests write Excel workbooks as CSIQ, BID and SPAQ have them
+        'pytest>=8.0',
+        'pytest-xdist>=3.6',
+        'ruff>=0.14',
+    ],
+    'databases': ['openpyxl>=3.1'],  # CSIQ, BID and SPAQ publish their opinions as Excel workbooks
     'bench': [
         'piq>=0.8',  # the other side of fr_speed.py
         'psutil>=6.0',  # memory of child processes

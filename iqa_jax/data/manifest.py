@@ -1,5 +1,6 @@
 """The manifest: one row per image, a file with its digest or a recipe that makes it."""
 
+import collections
 import os
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     n = len(columns['image_id'])
     ids = columns['image_id'].tolist()
     if len(set(ids)) < n:
-        twice = next(x for x in ids if ids.count(x) > 1)
+        twice = next(x for x, count in collections.Counter(ids).items() if count > 1)
         raise ValueError(f'{where} lists image_id {twice} more than once; keep one row per image.')
     result = {}
     for name, dtype in COLUMNS.items():
