@@ -35,13 +35,13 @@ def close(value: float, wanted: float) -> bool:
     return abs(value - wanted) < 1e-4 * max(1, abs(wanted))
 
 
-def test_kadid10k_is_higher_better_and_var_is_a_standard_deviation(tmp_path):
+def test_kadid10k_is_higher_better_and_var_is_a_variance(tmp_path):
     found, made = read('kadid10k', layouts.kadid10k(tmp_path))
     rows = rated(made)
     assert (made.references, made.images, made.quarantine) == (4, 20, [])
     row = rows['kadid10k__I02_11_03']
     assert close(row['mos'], 100 * (4.9 - 2.1 + 0.02 - 1) / 4)
-    assert close(row['mos_std'], 0.35 * 25)
+    assert close(row['mos_std'], 0.35**0.5 * 25)
     assert (row['type'], row['level'], row['votes']) == (11, 3, 30)
     assert row['ref_id'] == 'kadid10k__I02' and row['split'] == 'train'
     assert row['sha256'] == io.sha256((tmp_path / 'images/I02_11_03.png').read_bytes())
@@ -51,12 +51,27 @@ def test_kadid10k_is_higher_better_and_var_is_a_standard_deviation(tmp_path):
     assert not found.unlisted
 
 
-def test_kadid10k_var_read_as_a_variance_and_not_at_all(tmp_path):
+def test_kadid10k_var_read_as_a_standard_deviation_and_not_at_all(tmp_path):
     layouts.kadid10k(tmp_path)
-    row = rated(read('kadid10k', tmp_path, spread='variance')[1])['kadid10k__I02_11_03']
-    assert close(row['mos_std'], 0.35**0.5 * 25)
+    row = rated(read('kadid10k', tmp_path, spread='std')[1])['kadid10k__I02_11_03']
+    assert close(row['mos_std'], 0.35 * 25)
     row = rated(read('kadid10k', tmp_path, spread='none')[1])['kadid10k__I02_11_03']
     assert np.isnan(row['mos_std'])
+
+
+@pytest.mark.parametrize('power', [1, 2])
+def test_kadid10k_warns_where_var_cannot_be_a_variance(tmp_path, power, caplog):
+    layouts.kadid10k(tmp_path)
+    path = tmp_path / 'dmos.csv'
+    names = [line.split(',')[:2] for line in path.read_text().splitlines()[1:]]
+    votes = np.random.default_rng(0).integers(1, 6, (len(names), 30))
+    lines = ['dist_img,ref_img,dmos,var'] + [
+        f'{a},{b},{x.mean():.2f},{x.std() ** power:.3f}'
+        for (a, b), x in zip(names, votes, strict=True)
+    ]
+    path.write_text('\n'.join(lines))
+    read('kadid10k', tmp_path)
+    assert ('looks like standard deviations: 100 %' in caplog.text) == (power == 1)
 
 
 def test_tid2013_matches_names_in_any_case_and_its_types_with_kadids(tmp_path):

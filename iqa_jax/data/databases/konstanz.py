@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+from absl import logging
+
 from iqa_jax.data.databases import layout
 
 KADID_VOTES = 30  # degradation category ratings of each image
+ROUNDED = 0.001  # the column var has three decimals
 KONIQ_SETS = {'training': 'train', 'validation': 'val', 'test': 'test'}
 KONIQ_TABLES = ('koniq10k_distributions_sets.csv', 'koniq10k_scores_and_distributions.csv')
 
@@ -13,8 +17,8 @@ def read_kadid10k(folder: Path, options: dict) -> layout.Found:
     """KADID-10k: dmos.csv (dist_img, ref_img, dmos, var) and images/.
 
     The column dmos is a mean over 1..5 where 5 is imperceptible, so that higher is better. The
-    column var holds standard deviations, whatever its name says: squared, 95 % of its rows are
-    possible for 30 votes of 1..5, taken as variances 1 %.
+    column var is taken as the variance that its name says, as published training code does; a
+    warning says so where its numbers are those of standard deviations.
     """
     path = layout.find(folder, 'dmos.csv')
     images = layout.find(folder, 'images')
@@ -23,6 +27,13 @@ def read_kadid10k(folder: Path, options: dict) -> layout.Found:
     references = layout.column(table, 'ref_img', where=path)
     dmos = layout.numbers(layout.column(table, 'dmos', where=path), 'dmos', path)
     spread = layout.numbers(layout.column(table, 'var', where=path), 'var', path)
+    as_std, as_variance = _possible(dmos, spread), _possible(dmos, np.sqrt(spread))
+    if as_std > 0.5 > as_variance:
+        logging.warning(
+            '%s: column var looks like standard deviations: %.0f %% of its rows are possible for '
+            "%d votes of 1..5 as such, %.0f %% as variances; config.spread='std' reads it so.",
+            path, 100 * as_std, KADID_VOTES, 100 * as_variance,
+        )  # fmt: skip
     files = layout.pictures(images)
     found = {layout.stem(r): layout.lookup(files, r, images) for r in references}
     names = [layout.stem(name) for name in distorted]
@@ -69,6 +80,17 @@ def read_koniq10k(folder: Path, options: dict) -> layout.Found:
         split=[KONIQ_SETS[name] for name in sets] if sets else None,
     )
     return layout.Found(rows, [path], unlisted=layout.unlisted(files, paths))
+
+
+def _possible(mean: np.ndarray, std: np.ndarray) -> float:
+    """Share of rows whose mean and deviation KADID_VOTES whole votes can have, within rounding.
+
+    The sum of the squared votes is whole; by chance that holds for some 5 in 100 rows.
+    """
+    total = np.round(KADID_VOTES * mean)
+    squares = KADID_VOTES * (std**2 + (total / KADID_VOTES) ** 2)
+    slack = KADID_VOTES * 2 * std * (ROUNDED / 2)
+    return float(np.mean(abs(squares - np.round(squares)) <= slack)) if len(mean) else 0.0
 
 
 def _type_and_level(name: str, where: Path) -> tuple[int, int]:

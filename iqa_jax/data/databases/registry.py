@@ -61,6 +61,7 @@ _ROWS = (
         'dmos.csv, images/',
         'http://database.mmsp-kn.de/kadid-10k-database.html',
         'Lin, Hosu, Saupe: KADID-10k, QoMEX 2019',
+        spread='variance',
     ),
     Database(
         'tid2013',
