@@ -2,10 +2,10 @@
 
 The network is of DnCNN's kind (Zhang et al., 2017): 3x3 convolutions with batch normalisation and
 ReLU that estimate the noise of a grey image of unknown noise level, which is then subtracted. The
-original's weights cannot be had, so these are our own (tasks/train_denoiser.py). For speed there are
-10 layers with 32 channels instead of 20 with 64, and they work on the four half-size phases of the
-image instead of the image, as FFDNet does (Zhang et al., 2018): they see 42 pixels far, where the
-original's 20 layers see 41, at a thirtieth of the multiplications.
+original's weights cannot be had, so these are our own (tasks/train_denoiser.py). For speed it has
+10 layers of 32 channels instead of 20 of 64, and they work on the four half-size phases of the
+image instead of the image, as FFDNet's do (Zhang et al., 2018). So they see 42 pixels far, where
+the original's 20 layers see 41, at a thirty-fifth of its multiplications.
 """
 
 import functools
@@ -13,6 +13,7 @@ import hashlib
 import importlib.resources
 import io
 import math
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -22,7 +23,8 @@ from jax import lax
 
 NOISE_VARIANCES = (0.01, 0.03, 0.05, 0.1, 0.15)
 LAYERS, CHANNELS = 10, 32
-# Of data/denoiser.npz; as code, so that other weights count as another program everywhere.
+WEIGHTS_FILE = 'data/denoiser.npz'
+# As code, so that other weights count as another program everywhere.
 WEIGHTS_SHA256 = ''
 EPSILON = 1e-5  # of batch normalisation
 
@@ -32,11 +34,11 @@ Weights = dict[str, np.ndarray]
 def denoise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 15: Gaussian noise on float32 [H, W, 3] in [0, 1], clipped, then denoised.
 
-    Raises ValueError if the weights are damaged.
+    Planes R, G, B are denoised one by one; the result may leave [0, 1]. Raises ValueError if the
+    weights are damaged. Source: KADID-10k's script, with our own network.
     """
-    return remove_noise(load_weights(), add_noise(image, level, key).transpose(2, 0, 1)).transpose(
-        1, 2, 0
-    )
+    planes = add_noise(image, level, key).transpose(2, 0, 1)
+    return remove_noise(shipped_weights(), planes).transpose(1, 2, 0)
 
 
 def add_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
@@ -143,12 +145,17 @@ def decode_weights(data: bytes) -> Weights:
         return {name: np.float32(arrays[name]) for name in arrays.files}
 
 
-@functools.cache
-def load_weights() -> Weights:
-    """The shipped weights, read once; raises ValueError if the file is missing or damaged."""
-    path = importlib.resources.files('iqa_jax.distortions') / 'data' / 'denoiser.npz'
+def read_weights(path: Path) -> Weights:
+    """The weights of a file; raises ValueError unless its SHA-256 is `WEIGHTS_SHA256`."""
     data = path.read_bytes() if path.is_file() else b''
     digest = hashlib.sha256(data).hexdigest()
     if digest != WEIGHTS_SHA256:
-        raise ValueError(f'{path} is damaged (SHA-256 {digest}); install iqa_jax again.')
+        state = f'is damaged (SHA-256 {digest})' if data else 'is missing or empty'
+        raise ValueError(f'{path}, the weights of distortion 15, {state}; install iqa_jax again.')
     return decode_weights(data)
+
+
+@functools.cache
+def shipped_weights() -> Weights:
+    """The weights of this package, read once; NumPy arrays, as traced ones could not be kept."""
+    return read_weights(Path(str(importlib.resources.files('iqa_jax.distortions'))) / WEIGHTS_FILE)
