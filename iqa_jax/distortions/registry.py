@@ -70,8 +70,8 @@ _ROWS = (
         denoiser.NOISE_VARIANCES,
         denoiser.denoise,
         stochastic=True,
-        approximation='The denoiser is a smaller network with weights of our own; like the '
-        "original's it meets more noise at levels 3 to 5 than it was trained on.",
+        approximation='The denoiser is a smaller network with weights of our own; levels 3 to 5 '
+        "exceed the noise it was trained on, as the original's, and it leaves less of it there.",
     ),
     Distortion(16, 'brighten', brightness.BRIGHTEN_AMOUNTS, brightness.brighten),
     Distortion(17, 'darken', brightness.DARKEN_AMOUNTS, brightness.darken),
