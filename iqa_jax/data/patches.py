@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-GRAY = np.float32([0.299, 0.587, 0.114])
+LUMA = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601, rounded as JPEG does
 
 
 def planes(photo: np.ndarray) -> np.ndarray:
     """The planes R, G, B and gray, uint8 [4, H, W], of a photograph uint8 [H, W, 3]."""
-    gray = np.floor(photo @ GRAY + np.float32(0.5)).astype(np.uint8)
+    gray = np.floor(photo @ LUMA + np.float32(0.5)).astype(np.uint8)
     return np.concatenate([photo.transpose(2, 0, 1), gray[None]])
 
 

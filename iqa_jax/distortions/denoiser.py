@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib.resources
 import io
-import math
 from pathlib import Path
 
 import flax.linen as nn
@@ -20,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from iqa_jax.distortions import noise
 
 NOISE_VARIANCES = (0.01, 0.03, 0.05, 0.1, 0.15)
 LAYERS, CHANNELS = 10, 32
@@ -37,14 +38,8 @@ def denoise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     Planes R, G, B are denoised one by one; the result may leave [0, 1]. Raises ValueError if the
     weights are damaged. Source: KADID-10k's script, with our own network.
     """
-    planes = add_noise(image, level, key).transpose(2, 0, 1)
-    return remove_noise(shipped_weights(), planes).transpose(1, 2, 0)
-
-
-def add_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
-    """The noisy image that type 15 denoises: [H, W, 3] in [0, 1], level 1..5."""
-    deviation = jnp.asarray([math.sqrt(v) for v in NOISE_VARIANCES])[level - 1]
-    return jnp.clip(image + deviation * jax.random.normal(key, image.shape), 0, 1)
+    noisy = noise.add_gaussian(image, NOISE_VARIANCES, level, key)
+    return remove_noise(shipped_weights(), noisy.transpose(2, 0, 1)).transpose(1, 2, 0)
 
 
 def remove_noise(weights: Weights, planes: jax.Array) -> jax.Array:
@@ -72,7 +67,7 @@ class NoiseEstimator(nn.Module):
     """The network as it is trained: phases [N, h, w, 4] to the noise in them, the same shape.
 
     Attributes:
-      layers: convolutions, at least 2; all but the first and the last have batch normalisation.
+      layers: convolutions, at least 3; all but the first and the last have batch normalisation.
       channels: of the maps between them.
       axis_name: of the devices that share a batch's statistics, None for one device.
     """
