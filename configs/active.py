@@ -42,7 +42,15 @@ def get_config(arg: str = '') -> ConfigDict:
             'train': inner(train_ranking, arg, 'databases', 'init_from')
             | {'init_output_scale': 1.0},
             'evaluate': inner(
-                evaluate, arg, 'name', 'splits', 'proxies', 'columns', 'headline', 'pairs'
+                evaluate,
+                arg,
+                'name',
+                'splits',
+                'proxies',
+                'columns',
+                'headline',
+                'pairs',
+                'allow_trained',
             ),
         }
     )

@@ -35,6 +35,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'pairs': '',
             'logistic_parameters': 4,
             'resamples': 200 if arg == 'smoke' else 1000,
+            'allow_trained': 'nothing',  # | 'references' | 'images' that a model was trained on
             'seed': 0,
         }
     )

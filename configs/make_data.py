@@ -37,7 +37,12 @@ def get_config(arg: str = '') -> ConfigDict:
             'metrics': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,
             'equalisation': 'histogram',  # | 'minmax' | 'none'
             'knots': 256,
-            'store_images': True,  # False: recipes only, made again whenever they are read
+            'images': 'png',  # | 'webp' | 'array_record' | 'recipe' (made again when read)
+            'photos_per_shard': 1,
+            'shard': '',  # 'i/n': only every n-th shard from the i-th, nothing joined
+            'estimate_images': 0,  # says how long so many images would take
+            'tfds_runner': '',  # | 'local' | a Beam runner: also writes a tfds data set
+            'beam_options': (),  # command-line options of that runner
             'seed': 0,
         }
     )

@@ -24,6 +24,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'crop': (64, 64) if smoke else (128, 128),
             'batch_size': 8 if smoke else 16,
             'cache_mb': 1024,
+            'input_threads': 2,
+            'prefetch_steps': 4,  # batches made and sent to the devices ahead
             # --- model ---
             'model': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',

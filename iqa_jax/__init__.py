@@ -1,19 +1,20 @@
 """Image quality assessment in JAX: distort, score, learn, find counterexamples, ask, learn again.
 
-`metric`, `metrics`, `distort` and `load_model` are the public face; each is imported on first use,
-so that `import iqa_jax` stays quick.
+`metric`, `metrics`, `distort`, `distortions` and `load_model` are the public face; each is imported
+on first use, so that `import iqa_jax` stays quick.
 """
 
 import importlib
 
 from iqa_jax.version import __version__
 
-__all__ = ['__version__', 'distort', 'load_model', 'metric', 'metrics']
+__all__ = ['__version__', 'distort', 'distortions', 'load_model', 'metric', 'metrics']
 
 _HOMES = {
     'metric': ('iqa_jax.fr_metrics', 'metric'),
     'metrics': ('iqa_jax.fr_metrics', 'metrics'),
     'distort': ('iqa_jax.distortions', 'distort'),
+    'distortions': ('iqa_jax.distortions', ''),  # the package itself, which can be called
     'load_model': ('iqa_jax.training.saved_model', 'load'),
 }
 
@@ -22,4 +23,5 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f'module iqa_jax has no attribute {name!r}')
     module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    home = importlib.import_module(module)
+    return getattr(home, attribute) if attribute else home

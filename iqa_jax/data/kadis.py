@@ -26,38 +26,44 @@ def assign_splits(ref_ids: list[str], shares: tuple[float, ...], seed: int) -> d
       ValueError: the shares are not four non-negative numbers, or a split with a positive share
         would get fewer photographs than `FEWEST`.
     """
+    shares = checked(shares)
+    dealt = counts(shares, len(ref_ids))
+    lacking = short(shares, dealt)
+    if lacking.any():
+        i = int(np.argmax(lacking))
+        enough = len(ref_ids) + 1
+        while short(shares, counts(shares, enough)).any():
+            enough += 1
+        raise ValueError(
+            f'{len(ref_ids)} photographs are too few: split {SPLITS[i]} would get {dealt[i]} and '
+            f'needs {FEWEST[i]}; these config.split_shares need {enough} photographs.'
+        )
+    shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
+    names = [name for name, c in zip(SPLITS, dealt, strict=True) for _ in range(c)]
+    return dict(zip(shuffled, names, strict=True))
+
+
+def checked(shares: tuple[float, ...]) -> np.ndarray:
+    """The shares as float64 [4]; a ValueError unless they are four non-negative numbers."""
     shares = np.asarray(shares, np.float64)
     if shares.shape != (4,) or (shares < 0).any() or shares.sum() <= 0:
         raise ValueError(
             'config.split_shares needs four non-negative numbers: train val test pool.'
         )
-    counts = _counts(shares, len(ref_ids))
-    short = _short(shares, counts)
-    if short.any():
-        i = int(np.argmax(short))
-        enough = len(ref_ids) + 1
-        while _short(shares, _counts(shares, enough)).any():
-            enough += 1
-        raise ValueError(
-            f'{len(ref_ids)} photographs are too few: split {SPLITS[i]} would get {counts[i]} and '
-            f'needs {FEWEST[i]}; these config.split_shares need {enough} photographs.'
-        )
-    shuffled = np.random.default_rng(seed).permutation(sorted(ref_ids)).tolist()
-    names = [name for name, c in zip(SPLITS, counts, strict=True) for _ in range(c)]
-    return dict(zip(shuffled, names, strict=True))
+    return shares
 
 
-def _counts(shares: np.ndarray, n: int) -> np.ndarray:
+def counts(shares: np.ndarray, n: int) -> np.ndarray:
     """int [4]: n photographs divided in proportion to the shares (largest remainder)."""
     exact = shares / shares.sum() * n
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind='stable')[: n - counts.sum()]] += 1
-    return counts
+    found = np.floor(exact).astype(int)
+    found[np.argsort(found - exact, kind='stable')[: n - found.sum()]] += 1
+    return found
 
 
-def _short(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def short(shares: np.ndarray, dealt: np.ndarray) -> np.ndarray:
     """bool [4]: splits in use that get too few photographs."""
-    return (shares > 0) & (counts < FEWEST)
+    return (shares > 0) & (dealt < FEWEST)
 
 
 def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:
@@ -66,38 +72,35 @@ def image_seed(seed: int, ref_id: str, number: int, level: int) -> int:
     return int.from_bytes(digest[:4], 'big') & 0x7FFFFFFF
 
 
-def plan(
-    splits: dict[str, str],
-    numbers: list[int],
-    levels: tuple[int, ...],
-    types_per_photo: int,
-    seed: int,
-    database: str,
+def versions(
+    ref_id: str, numbers: list[int], levels: tuple[int, ...], types_per_photo: int, seed: int
 ) -> tables.Table:
-    """Rows of the manifest: every pristine photograph and its distorted versions.
+    """The pristine row of one photograph, then its distorted versions, type by type.
 
     Args:
-      splits: ref_id -> split.
+      ref_id: photograph id.
       numbers: KADID numbers of the distortions to use.
       levels: levels of each, 1..5.
       types_per_photo: 0 gives every photograph all types; n > 0 draws n of them per photograph
         (KADIS-700k has n = 1).
-      seed: of the draws and of every recipe.
-      database: name of the database.
+      seed: of the draw and of every recipe.
+
+    Returns:
+      Columns image_id, ref_id, type, level and seed of the manifest; they depend on no other
+      photograph.
     """
-    rows: dict[str, list] = {name: [] for name in ('image_id', 'ref_id', 'type', 'level', 'seed')}
-    for ref_id in sorted(splits):
+    chosen = numbers
+    if types_per_photo:
         rng = np.random.default_rng([seed, image_seed(seed, ref_id, 0, 0)])
-        chosen = numbers
-        if types_per_photo:
-            chosen = sorted(rng.choice(numbers, min(types_per_photo, len(numbers)), replace=False))
-        cells = [(0, 0)] + [(int(number), level) for number in chosen for level in levels]
-        for number, level in cells:
-            name = f'{ref_id}_{number:02d}_{level:02d}' if number else ref_id
-            values = (name, ref_id, number, level, image_seed(seed, ref_id, number, level))
-            for key, value in zip(rows, values, strict=True):
-                rows[key].append(value)
-    columns = {k: np.array(v, manifest.COLUMNS[k]) for k, v in rows.items()}
-    columns['split'] = np.array([splits[r] for r in rows['ref_id']], object)
-    columns['database'] = np.full(len(columns['ref_id']), database, object)
-    return manifest.complete(columns, 'the plan')
+        chosen = sorted(rng.choice(numbers, min(types_per_photo, len(numbers)), replace=False))
+    cells = [(0, 0)] + [(int(number), level) for number in chosen for level in levels]
+    rows = [
+        (f'{ref_id}_{number:02d}_{level:02d}' if number else ref_id, ref_id, number, level,
+         image_seed(seed, ref_id, number, level))
+        for number, level in cells
+    ]  # fmt: skip
+    names = ('image_id', 'ref_id', 'type', 'level', 'seed')
+    return {
+        name: np.array(values, manifest.COLUMNS[name])
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }

@@ -12,19 +12,20 @@ COLUMNS = {
     'ref_id': object,  # image_id of the pristine photograph; images without one name themselves
     'file': object,  # relative to the manifest's folder; '' when the row is a recipe only
     'sha256': object,  # of the file's bytes
-    'ref_file': object,  # pristine file of a recipe, relative like `file`; '' when there is a file
+    'ref_file': object,  # pristine file, relative like `file`; a recipe is made from it
     'ref_sha256': object,  # of that file's bytes
     'type': np.int32,  # KADID's distortion number, 0 is pristine, -1 is unknown
     'level': np.int32,  # 1..5, 0 for pristine
     'seed': np.int64,
     'split': object,  # train | val | test | pool
+    'content': object,  # equal for pictures of one scene, whatever their ref_id; '' is unknown
     'database': object,  # scores are comparable within one database only
     'mos': np.float32,  # mean opinion score 0..100, higher is better; NaN when nobody rated
     'mos_std': np.float32,  # standard deviation of the opinions
     'votes': np.int32,
 }
 _DEFAULTS = {'file': '', 'sha256': '', 'ref_file': '', 'ref_sha256': ''}
-_DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'database': ''}
+_DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'content': '', 'database': ''}
 _DEFAULTS |= {'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
 _PATHS = ('file', 'ref_file')
 
@@ -33,7 +34,7 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     """Brings a table to the manifest's columns and dtypes, and checks ids.
 
     Raises:
-      ValueError: no image_id column, an id twice, or an unknown split.
+      ValueError: no image_id column, an id twice, an unknown split, or text for a number.
     """
     tables.require(columns, ['image_id'], where)
     n = len(columns['image_id'])
@@ -44,7 +45,13 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     result = {}
     for name, dtype in COLUMNS.items():
         if name in columns:
-            result[name] = columns[name].astype(dtype)
+            try:
+                result[name] = columns[name].astype(dtype)
+            except ValueError as error:
+                raise ValueError(
+                    f'{where} has something that is no number in column {name} ({error}); '
+                    'write nan where there is none.'
+                ) from None
         elif name == 'ref_id':
             result[name] = columns['image_id'].astype(object)
         else:

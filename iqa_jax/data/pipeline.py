@@ -1,9 +1,11 @@
 """Training batches as a pure function of (seed, step): nothing to save, nothing to lose."""
 
 import dataclasses
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import grain
 import numpy as np
 
 from iqa_jax.data import tables
@@ -37,6 +39,8 @@ class Pipeline:
       different_crops: adds `image_twin`, an independent crop of the same images.
       seed: of order, crops and flips.
       cache_bytes: memory for decoded images.
+      threads: batches in the making at once, and files decoded at once.
+      ahead: batches that `batches` makes before they are asked for.
 
     Batch `step` holds image uint8 [B, h, w, 3], target float32 [B, K], target_std float32 [B],
     database int32 [B] and index int32 [B] into the concatenated sources.
@@ -51,9 +55,13 @@ class Pipeline:
         different_crops: bool = False,
         seed: int = 0,
         cache_bytes: int = 0,
+        threads: int = 2,
+        ahead: int = 4,
     ):
         self.columns = tables.concatenate([s.columns for s in sources])
-        self._store = ImageStore(self.columns, cache_bytes)
+        self._store = ImageStore(self.columns, cache_bytes, threads)
+        # More threads than batches ahead would have nothing to do, and grain warns of them.
+        self._reading = grain.ReadOptions(min(threads, ahead), ahead)
         self._targets = np.concatenate([s.targets for s in sources]).astype(np.float32)
         self._stds = np.concatenate([s.target_std for s in sources]).astype(np.float32)
         sizes = [len(s.targets) for s in sources]
@@ -121,16 +129,32 @@ class Pipeline:
         return out
 
     def batches(
-        self, first: int, last: int, rows: slice = slice(None)
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Batches first..last-1, prepared two steps ahead in a thread."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(self.batch, s, rows) for s in range(first, min(first + 2, last))]
-            for step in range(first, last):
-                batch = ahead.pop(0).result()
-                if step + 2 < last:
-                    ahead.append(pool.submit(self.batch, step + 2, rows))
-                yield batch
+        self,
+        first: int,
+        last: int,
+        rows: slice = slice(None),
+        place: Callable[[dict[str, np.ndarray]], Any] = lambda batch: batch,
+    ) -> Iterator[Any]:
+        """`place(batch(step, rows))` of steps first..last-1, made ahead in threads of grain.
+
+        `place` runs in the thread that made the batch, so that a copy to the devices overlaps with
+        the steps before. Close the iterator if it may be left early (`contextlib.closing`); no
+        thread of it lives longer. Raises what `batch` raises, at that batch.
+        """
+        workers: set[threading.Thread] = set()
+
+        def make(step: int) -> Any:
+            workers.add(threading.current_thread())
+            return place(self.batch(step, rows))
+
+        # The element is the step: whole batches need no `.batch`, and a restart no saved state.
+        made = iter(grain.MapDataset.range(first, last).map(make).to_iter_dataset(self._reading))
+        try:
+            yield from made
+        finally:
+            made.close()  # drops what has not begun, but does not wait for what has
+            while workers:
+                workers.pop().join()
 
 
 def _shares(weights: list[float], total: int) -> list[int]:

@@ -44,6 +44,23 @@ def oriented(
     return kept, {label: values[kept] for label, values in found.items()}, left_out
 
 
+def seen(ids: np.ndarray, columns: dict[str, dict]) -> dict[str, np.ndarray | None]:
+    """What each column's model has to do with the images: label -> int8 [N] as in `exposure`.
+
+    None for a column that does not say it: of other programs and of metrics that were not trained.
+
+    Args:
+      ids: [N] image ids, all of them in every table.
+      columns: as for `oriented`.
+    """
+    found = {}
+    for label, column in columns.items():
+        table, meta = tables.read(column['scores'])
+        name = meta.get('columns', {}).get(column['column'], {}).get('seen')
+        found[label] = name and tables.join(ids, table, [name], column['scores'])[name]
+    return found
+
+
 def mean_proxy(ids: np.ndarray, path: str) -> np.ndarray:
     """Mean of all equalised proxies of a table for the given images: float32 [N], higher better."""
     table, meta = tables.read(path)

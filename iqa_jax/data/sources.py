@@ -35,26 +35,31 @@ def photo_files(folder: str | Path, key: str = 'photos') -> list[Path]:
 
 
 def load_photo(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Decodes a photograph and brings it to one size.
-
-    The largest centred crop of the target's aspect ratio, then Lanczos downscaling; a photograph
-    that already has the size is returned as it is.
-
-    Args:
-      path: picture file.
-      size: (height, width).
-
-    Returns:
-      uint8 [height, width, 3].
+    """Decodes a photograph and brings it to one size, as `fit` does.
 
     Raises:
       images.io.ImageError: undecodable, of a kind that is refused, or smaller than the size.
     """
-    image = io.decode(path)
+    return fit(io.decode(path), size)
+
+
+def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest centred crop of the target's aspect ratio, then Lanczos downscaling.
+
+    Args:
+      image: uint8 [H, W, 3].
+      size: (height, width), or () for the size it has.
+
+    Returns:
+      uint8 [height, width, 3]; the image itself when it already has the size.
+
+    Raises:
+      images.io.ImageError: it is smaller than the size.
+    """
+    if not size or image.shape[:2] == tuple(size):
+        return image
     height, width = size
     h, w = image.shape[:2]
-    if (h, w) == (height, width):
-        return image
     scale = min(h / height, w / width)
     if scale < 1:
         raise io.ImageError(

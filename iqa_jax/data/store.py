@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from iqa_jax import distortions
-from iqa_jax.data import tables
+from iqa_jax.data import records, tables
 from iqa_jax.images import io
 
 
@@ -16,18 +16,19 @@ class ImageStore:
     Args:
       columns: manifest rows, `file` resolved (see `manifest.read`).
       cache_bytes: decoded files are kept until they fill this size; the rest is decoded each time.
+      threads: files decoded, or codecs run, at once.
 
     Rows with a file are decoded, rows without one are recipes: the pristine photograph `ref_file`
     is distorted anew. The bytes of either must match the digest when the manifest has it.
     """
 
-    def __init__(self, columns: tables.Table, cache_bytes: int = 0):
+    def __init__(self, columns: tables.Table, cache_bytes: int = 0, threads: int = 2):
         self.columns = columns
         self._cache: dict[tuple[str, str], np.ndarray] = {}
         self._cache_bytes = cache_bytes
         self._held = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(2)  # decoding releases the GIL
+        self._pool = ThreadPoolExecutor(threads)  # decoding releases the GIL
 
     def __len__(self) -> int:
         return len(self.columns['image_id'])
@@ -63,7 +64,7 @@ class ImageStore:
             if source in self._cache:
                 return self._cache[source]
         file, digest = source
-        data = io.read_file(file)
+        data = records.read(file)
         if digest and io.sha256(data) != digest:
             raise io.ImageError(
                 f'{file} is not the file of the manifest (SHA-256 differs); '
@@ -80,19 +81,27 @@ class ImageStore:
         return image
 
     def _make(self, rows: list[int], references: list[np.ndarray]) -> list[np.ndarray]:
-        """Recipes grouped by type, so that one call makes all images of a type and size."""
+        """Recipes grouped by type and size, so that a batch pays for the types that it holds.
+
+        Codecs run in threads while the device makes the other types.
+        """
         groups: dict[tuple, list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault((int(self.columns['type'][row]), references[i].shape), []).append(i)
-        images: list = [None] * len(rows)
-        for (number, _), members in groups.items():
-            at = np.array([rows[i] for i in members])
-            batch = distortions.distort_batch(
-                np.stack([references[i] for i in members]),
-                number,
-                self.columns['level'][at],
-                self.columns['seed'][at],
-            )
-            for i, image in zip(members, batch, strict=True):
-                images[i] = image
-        return images
+
+        def distort(group: tuple) -> np.ndarray:
+            at = np.array([rows[i] for i in groups[group]])
+            pristine = np.stack([references[i] for i in groups[group]])
+            levels, seeds = self.columns['level'][at], self.columns['seed'][at]
+            return distortions.distort_batch(pristine, group[0], levels, seeds)
+
+        coded = [group for group in groups if distortions.get(group[0]).host]
+        jobs = {group: self._pool.submit(distort, group) for group in coded}
+        made = {group: distort(group) for group in groups if group not in jobs}
+        made |= {group: job.result() for group, job in jobs.items()}
+        images = {
+            i: image
+            for group, batch in made.items()
+            for i, image in zip(groups[group], batch, strict=True)
+        }
+        return [images[i] for i in range(len(rows))]

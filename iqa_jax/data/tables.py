@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from iqa_jax.runtime import artifacts
 
 Table = dict[str, np.ndarray]
-TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'database')
+TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'content', 'database')
 
 
 def read(path: str | Path) -> tuple[Table, dict]:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import operator
 import os
 from collections.abc import Callable, Sequence
 
@@ -24,7 +25,7 @@ def distort(
 
     Floats are in [0, 1] on both sides. `level` is 1..5 or one per image. Image i of a batch takes
     seed `key` + i (default 0); a `jax.random.key` draws one seed per image instead. Raises
-    ValueError for a distortion, level, shape, type or range that is not allowed. Source: the
+    ValueError for a distortion, level, key, shape, type or range that is not allowed. Source: the
     KADIS-700k code.
     """
     entry = registry.get(name_or_number)
@@ -119,7 +120,8 @@ def _checked_images(image: np.ndarray | jax.Array) -> np.ndarray:
 
 def _checked_levels(levels: Sequence[int] | np.ndarray) -> np.ndarray:
     levels = np.asarray(levels)
-    if not np.issubdtype(levels.dtype, np.integer) or levels.min() < 1 or levels.max() > 5:
+    whole = levels.size and np.issubdtype(levels.dtype, np.integer)
+    if not whole or levels.min() < 1 or levels.max() > 5:
         raise ValueError(
             f'level must be a whole number from 1 to 5, not {levels.tolist()}; '
             'a pristine image is copied, not distorted.'
@@ -128,6 +130,16 @@ def _checked_levels(levels: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _seeds(key: int | jax.Array | None, count: int) -> np.ndarray:
+    shape = f'{key.dtype} {list(key.shape)}' if hasattr(key, 'shape') else repr(key)
+    problem = f'key must be a whole number of 64 bits or one jax.random.key, not {shape}.'
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape:
+            raise ValueError(problem)
         return np.asarray(jax.random.bits(key, (count, 2))).view(np.int64).reshape(-1)
-    return np.int64(0 if key is None else key) + np.arange(count)
+    try:
+        first = operator.index(0 if key is None else key)
+    except TypeError as error:
+        raise ValueError(problem) from error
+    if not -(2**63) <= first <= 2**63 - count:
+        raise ValueError(problem)
+    return np.int64(first) + np.arange(count)

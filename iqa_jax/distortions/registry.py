@@ -11,6 +11,7 @@ from iqa_jax.distortions import (
     denoiser,
     jitter,
     noise,
+    palette,
     quantization,
     sharpness_contrast,
     spatial,
@@ -24,16 +25,18 @@ class Distortion:
     `function(image, level, key)` is pure on float32 [H, W, 3] in [0, 1] with a traced level 1..5
     and may leave [0, 1], which the stretch after it mends; where `host` is true it is a codec
     `function(image, level)` on uint8 [H, W, 3] instead. `approximation` says in a sentence where
-    the result is known to differ from the original's, or is ''.
+    the result is known to differ from the original's, or is ''. Sides under `min_side` pixels are
+    refused.
     """
 
     number: int
     name: str
     levels: tuple
-    function: Callable
+    function: Callable = dataclasses.field(repr=False)
     stochastic: bool = False
     host: bool = False
     approximation: str = ''
+    min_side: int = 1
 
 
 _ROWS = (
@@ -42,6 +45,13 @@ _ROWS = (
     Distortion(3, 'motion_blur', blur.MOTION_LENGTHS, blur.motion_blur, stochastic=True),
     Distortion(4, 'color_diffusion', colour.DIFFUSION_AMOUNTS, colour.color_diffusion),
     Distortion(5, 'color_shift', colour.SHIFT_AMOUNTS, colour.color_shift, stochastic=True),
+    Distortion(
+        6,
+        'color_quantization',
+        palette.COLOR_COUNTS,
+        palette.color_quantization,
+        approximation="Wu's palette and Floyd-Steinberg dithering stand in for MATLAB's own.",
+    ),
     Distortion(7, 'saturation_hsv', colour.HSV_FACTORS, colour.saturation_hsv),
     Distortion(8, 'saturation_lab', colour.LAB_FACTORS, colour.saturation_lab),
     Distortion(
@@ -90,6 +100,7 @@ _ROWS = (
         spatial.PATCH_COUNTS,
         spatial.non_eccentricity_patch,
         stochastic=True,
+        min_side=3 * spatial.PATCH_SIDE,
     ),
     Distortion(21, 'pixelate', spatial.PIXELATE_STRENGTHS, spatial.pixelate),
     Distortion(
@@ -99,7 +110,14 @@ _ROWS = (
         quantization.quantization,
         approximation='Thresholds are the exact Otsu optimum, where the original searches for it.',
     ),
-    Distortion(23, 'color_block', spatial.BLOCK_COUNTS, spatial.color_block, stochastic=True),
+    Distortion(
+        23,
+        'color_block',
+        spatial.BLOCK_COUNTS,
+        spatial.color_block,
+        stochastic=True,
+        min_side=spatial.BLOCK_SIDE,
+    ),
     Distortion(
         24, 'high_sharpen', sharpness_contrast.SHARPEN_AMOUNTS, sharpness_contrast.high_sharpen
     ),
@@ -113,10 +131,6 @@ _ROWS = (
 
 DISTORTIONS: dict[str, Distortion] = {row.name: row for row in _ROWS}
 
-# Of KADID's types this is not there: colour quantization needs MATLAB's own palette search to be
-# reproducible.
-NOT_THERE = {6: 'color_quantization'}
-
 
 def get(name_or_number: str | int) -> Distortion:
     """The distortion of that name or KADID number; raises ValueError that lists those there are."""
@@ -124,6 +138,4 @@ def get(name_or_number: str | int) -> Distortion:
         if name_or_number in (row.name, row.number):
             return row
     listing = ', '.join(f'{row.number} {row.name}' for row in _ROWS)
-    missing = any(name_or_number in pair for pair in NOT_THERE.items())
-    problem = 'is not implemented' if missing else 'is unknown'
-    raise ValueError(f'distortion {name_or_number!r} {problem}; choose one of: {listing}.')
+    raise ValueError(f'distortion {name_or_number!r} is unknown; choose one of: {listing}.')

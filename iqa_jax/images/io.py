@@ -30,11 +30,28 @@ def sha256(data: bytes) -> str:
 
 def encode_png(array: np.ndarray, compress_level: int = 1) -> bytes:
     """PNG bytes of uint8 [H,W,3], lossless; raises ImageError for another shape or dtype."""
+    return _encode(array, 'PNG', compress_level=compress_level)
+
+
+def encode_webp(array: np.ndarray, method: int = 0) -> bytes:
+    """Lossless WebP bytes of uint8 [H,W,3]; raises ImageError for another shape or dtype.
+
+    `method` 0 (quickest) to 6 (smallest); sides above 16,383 pixels do not fit the format.
+    """
+    # `quality` is the effort of the lossless coder; `exact` changes only transparent pixels.
+    return _encode(array, 'WEBP', lossless=True, quality=0, method=method)
+
+
+def _encode(array: np.ndarray, form: str, **options: object) -> bytes:
     array = np.asarray(array)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
-        raise ImageError(f'encode_png takes uint8 [H,W,3], not {array.dtype} {array.shape}')
+        raise ImageError(f'an image to encode is uint8 [H,W,3], not {array.dtype} {array.shape}')
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, 'PNG', compress_level=compress_level)
+    try:
+        Image.fromarray(array).save(buffer, form, **options)
+    except (ValueError, OSError) as error:
+        height, width = array.shape[:2]
+        raise ImageError(f'{width}x{height} pixels do not fit {form}: {error}') from error
     return buffer.getvalue()
 
 

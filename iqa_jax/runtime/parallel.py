@@ -118,6 +118,17 @@ def place(tree: Any) -> Any:
     return jax.device_put(tree, _replicated())
 
 
+def place_batch(batch: Any) -> Any:
+    """Copies a process's share [b, ...] to its devices, as [local devices, b / local devices, ...].
+
+    What `train_step` would do itself; done earlier and in another thread, the copy costs a step
+    nothing. What is there already is not copied. Raises a ValueError if b does not divide.
+    """
+    if _is_placed(batch, _divided()):
+        return batch
+    return jax.device_put(_split(batch, _batch_length(batch)), _divided())
+
+
 def fetch(tree: Any) -> Any:
     """The tree as NumPy arrays in host memory."""
     return jax.device_get(tree)
@@ -160,16 +171,16 @@ def train_step(fn: Callable) -> Callable:
     Returns:
       A function of (state, batch, key): state as `place` returns it, donated, so that it and the
       device arrays it was placed from are invalid afterwards; batch a tree of host arrays [b, ...],
-      the rows of this process; key one raw PRNG key, the same everywhere. It raises a ValueError if
-      b does not divide among the devices.
+      the rows of this process, or what `place_batch` made of it; key one raw PRNG key, the same
+      everywhere. It raises a ValueError if b does not divide among the devices.
     """
     mapped = jax.pmap(
         fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
     )
 
     def call(state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
-        batch = _split(batch, _batch_length(batch))
-        if not _is_placed(state):
+        batch = place_batch(batch)
+        if not _is_placed(state, _replicated()):
             state = place(state)
         state, metrics = mapped(state, batch, place(key))
         # On the CPU every step in flight holds its own temporary memory, and two in flight in
@@ -206,7 +217,7 @@ def eval_step(fn: Callable) -> Callable:
         padded = jax.tree.map(
             lambda x: np.concatenate([x, np.repeat(x[-1:], length - n, 0)]), batch
         )
-        if not _is_placed(state):
+        if not _is_placed(state, _replicated()):
             state = place(state)
         result = jax.device_get(mapped(state, _split(padded, length)))
         return jax.tree.map(lambda x: x.reshape(length, *x.shape[2:])[:n], result)
@@ -219,10 +230,15 @@ def _replicated() -> NamedSharding:
     return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
 
-def _is_placed(state: Any) -> bool:
-    """Looks at one leaf only: a state is placed as a whole."""
-    leaves = jax.tree.leaves(state)
-    return not leaves or getattr(leaves[0], 'sharding', None) == _replicated()
+@functools.cache
+def _divided() -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
+
+
+def _is_placed(tree: Any, sharding: NamedSharding) -> bool:
+    """Looks at one leaf only: a state and a batch are placed as a whole."""
+    leaves = jax.tree.leaves(tree)
+    return not leaves or getattr(leaves[0], 'sharding', None) == sharding
 
 
 def _is_mapped() -> bool:

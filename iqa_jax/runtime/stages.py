@@ -15,6 +15,7 @@ from absl import logging
 from iqa_jax.runtime import artifacts, parallel
 
 Path = str | os.PathLike
+CODE_SUFFIXES = ('.py', '.html', '.csv', '.npz', '.safetensors')
 
 
 class Stage:
@@ -46,8 +47,7 @@ class Stage:
         self._workdir = pathlib.Path(workdir)
         self._summary = self._workdir / 'stage.json'
         digests = [_digest(path) for path in inputs]
-        code = [_source_digest(), artifacts.versions()]
-        self.fingerprint = artifacts.fingerprint([name, config, digests, code])
+        self.fingerprint = artifacts.fingerprint([name, config, digests, code_identity()])
 
     def done(self, intact: Callable[[], bool] | None = None) -> dict | None:
         """The summary of the finished stage if it is current and every output is intact.
@@ -102,13 +102,16 @@ class Stage:
 
 
 @functools.cache
-def _source_digest() -> str:
-    """SHA-256 of the package's code and page templates; results of others are not ours."""
+def code_identity() -> list:
+    """What can change a result beside its inputs: SHA-256 of the package, versions of libraries.
+
+    The digest is of code, page templates, tables and weights; results of others are not ours.
+    """
     package = pathlib.Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for file in sorted([*package.rglob('*.py'), *package.rglob('*.html')]):
+    for file in sorted(f for f in package.rglob('*') if f.suffix in CODE_SUFFIXES):
         digest.update(f'{file.relative_to(package)}\0'.encode() + file.read_bytes())
-    return digest.hexdigest()
+    return [digest.hexdigest(), artifacts.versions()]
 
 
 def check_config(

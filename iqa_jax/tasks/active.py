@@ -122,16 +122,20 @@ def _compare(config: dict, searches: list[Path], workdir: Path) -> dict[str, dic
         }
         for label, folder in (('after', searches[-1]), ('before', searches[0]))
     }
-    sets = {'old': (config['rated'], ['test'], '')}
+    sets = {'old': (config['rated'], ['test'], '', 'nothing')}
     for folder in searches:
-        name = 'fresh' if folder == searches[-1] else folder.name
+        # The last search's images are new to every model, their photographs are not: all searches
+        # take from one pool.
+        last = folder == searches[-1]
+        name, allowed = ('fresh', 'references') if last else (folder.name, 'images')
         rated, pairs = folder / 'study' / 'rated.parquet', folder / 'gmad' / 'pairs.parquet'
-        sets[name] = (str(rated), ['train'], str(pairs))
+        sets[name] = (str(rated), ['train'], str(pairs), allowed)
     summaries = {}
-    for name, (rated, splits, pairs) in sets.items():
+    for name, (rated, splits, pairs, allowed) in sets.items():
         common = {'task': 'evaluate', 'root': '', 'proxies': ''}
         common |= {'columns': columns, 'headline': 'after'}
         place = {'name': name, 'manifest': rated, 'splits': splits, 'pairs': pairs}
+        place |= {'allow_trained': allowed}
         folder = workdir / 'evaluate' / name
         summaries[name] = evaluate.run(config['evaluate'] | common | place, folder)
     return summaries

@@ -1,4 +1,7 @@
-"""evaluate: score columns against opinions or proxies, with bootstrap intervals by reference."""
+"""evaluate: score columns against opinions or proxies, with bootstrap intervals by reference.
+
+A test image that a model was trained on is refused unless the config allows it.
+"""
 
 import json
 import time
@@ -7,15 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from iqa_jax import distortions
-from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.evaluation import logistic, statistics
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 
 KEYS = {
     'name', 'manifest', 'splits', 'proxies', 'columns', 'headline', 'pairs', 'logistic_parameters',
-    'resamples', 'seed',
+    'resamples', 'allow_trained', 'seed',
 }  # fmt: skip
+# config.allow_trained -> the closest relation to the training that is let through.
+ALLOWED = {
+    'nothing': exposure.VALIDATED,
+    'references': exposure.REFERENCE,
+    'images': exposure.IMAGE,
+}
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -25,10 +34,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
     share of pairs ordered as people do is added. Images without a score in every column are set
     aside.
+
+    Raises:
+      ValueError: a column's model was trained on a tested image or, unless `allow_trained` is
+        'references' or 'images', on its reference.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    if config['headline'] not in config['columns']:
-        raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
+    _check(config)
     # A ConfigDict sorts its keys, so the config says which column comes first.
     columns = {config['headline']: config['columns'][config['headline']]} | config['columns']
     optional = [config[key] for key in ('proxies', 'pairs') if config[key]]
@@ -44,18 +56,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     kept, predictions, left_out = score_columns.oriented(everyone, columns)
     rows = tables.select(rows, kept)
     ids = rows['image_id']
+    seen = _checked_seen(ids, columns, config)
     target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
-    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
-    results = {
-        'name': config['name'],
-        'target': 'mean equalised proxy' if config['proxies'] else 'mos',
-        'simulated': simulated and not config['proxies'],
-        'rows': [
-            _row(label, columns[label]['kind'], x, target, rows, config)
-            for label, x in predictions.items()
-        ],
-        'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
-    }
+    results = _results(rows, everyone, target, predictions, config)
+    for row in results['rows']:
+        row |= {'kind': columns[row['model']]['kind']} | seen[row['model']]
     names = ('results.json', 'predictions.parquet', 'per_distortion.csv', 'quarantine.csv')
     outputs = [workdir / name for name in names]
     mark = stage.fingerprint
@@ -71,8 +76,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         'references': first['refs'],
         'quarantined': len(left_out),
         'seconds': time.monotonic() - start,
-        'headline': f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
-        + (' (SIMULATED observers)' if results['simulated'] else ''),
+        'headline': _headline(results),
         'srcc': value,
         'srcc_interval': [low, high],
         'artifact': 'results.json',
@@ -80,11 +84,68 @@ def run(config: dict, workdir: str | Path) -> dict:
     return stage.finish(summary, outputs)
 
 
-def _row(label: str, kind: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
+def _results(
+    rows: tables.Table, everyone: np.ndarray, target: np.ndarray, predictions: dict, config: dict
+) -> dict:
+    """Everything of results.json that is computed from scores and targets."""
+    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
+    return {
+        'name': config['name'],
+        'target': 'mean equalised proxy' if config['proxies'] else 'mos',
+        'simulated': simulated and not config['proxies'],
+        'allow_trained': config['allow_trained'],
+        'rows': [_row(label, x, target, rows, config) for label, x in predictions.items()],
+        'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
+    }
+
+
+def _check(config: dict) -> None:
+    if config['headline'] not in config['columns']:
+        raise ValueError(f'config.headline={config["headline"]!r} is not one of config.columns.')
+    if config['allow_trained'] not in ALLOWED:
+        raise ValueError(
+            f'config.allow_trained={config["allow_trained"]!r}; use one of {", ".join(ALLOWED)}.'
+        )
+
+
+def _checked_seen(ids: np.ndarray, columns: dict, config: dict) -> dict[str, dict]:
+    """How many images each column's model knows from its training; refuses what is not allowed."""
+    counts = {}
+    for label, seen in score_columns.seen(ids, columns).items():
+        counts[label] = {'trained_images': None, 'trained_references': None}  # not known
+        if seen is None:
+            continue
+        for relation, name in ((exposure.IMAGE, 'images'), (exposure.REFERENCE, 'references')):
+            those = np.flatnonzero(seen == relation)
+            counts[label][f'trained_{name}'] = len(those)
+            if len(those) and relation > ALLOWED[config['allow_trained']]:
+                what = 'them' if name == 'images' else 'other images of their references'
+                raise ValueError(
+                    f'{len(those)} of {len(ids)} images of {config["manifest"]} cannot test '
+                    f'{label}, {ids[those[0]]} the first: its model was trained on {what}; choose '
+                    f"other config.splits or set config.allow_trained='{name}'."
+                )
+    return counts
+
+
+def _headline(results: dict) -> str:
+    """SRCC of the first column, and what a reader must know about the opinions and the images."""
+    first = results['rows'][0]
+    value, low, high = first['srcc']
+    text = f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
+    if results['simulated']:
+        text += ' (SIMULATED observers)'
+    for name, what in (('images', 'images'), ('references', 'images whose references')):
+        if known := max(row[f'trained_{name}'] or 0 for row in results['rows']):
+            text += f' ({known} {what} were TRAINED ON)'
+    return text
+
+
+def _row(label: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
     """All statistics of one column as (value, low, high), and its fitted logistic as a curve."""
     mapping = logistic.fit_logistic(x, y, config['logistic_parameters'])
     mapped = mapping(x)
-    row = {'model': label, 'kind': kind, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
+    row = {'model': label, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
     for name, values, statistic in (
         ('srcc', x, 'srcc'),
         ('krcc', x, 'krcc'),

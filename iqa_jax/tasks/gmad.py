@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import numpy as np
+
 from iqa_jax.competition import search
 from iqa_jax.data import manifest, score_columns, tables
 from iqa_jax.runtime import artifacts, stages
@@ -21,8 +23,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Writes pairs.parquet, pairs.csv (all roles and levels, as searched) and quarantine.csv.
 
     `models` and `rivals` map a label to {'scores', 'column'}; images without a score in all of
-    them are set aside; images of the manifests in `exclude` are not chosen again; `max_pairs`
-    keeps the pairs with the widest attacker gaps.
+    them are set aside; images of the manifests in `exclude` are not chosen again, under no other
+    id either; `max_pairs` keeps the pairs with the widest attacker gaps.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     columns = config['models'] | config['rivals']
@@ -37,7 +39,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     )
     kept, scores, left_out = score_columns.oriented(pool['image_id'], columns)
     pool = tables.select(pool, kept)
-    rated = [image_id for path in excluded for image_id in manifest.read(path)['image_id'].tolist()]
+    rated = _rated(pool, [manifest.read(path) for path in excluded])
     pairs = search.compete(
         scores,
         dict.fromkeys(scores, True),
@@ -73,3 +75,14 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'pairs.parquet',
     }
     return stage.finish(summary, outputs)
+
+
+def _rated(pool: tables.Table, excluded: list[tables.Table]) -> list[str]:
+    """Ids of rated images and of those of the pool that have the bytes of one.
+
+    A distortion may change nothing, as a blur of 0.1 pixels does.
+    """
+    ids = {image_id for rows in excluded for image_id in rows['image_id'].tolist()}
+    digests = {digest for rows in excluded for digest in rows['sha256'].tolist()} - {''}
+    same = np.isin(pool['sha256'].astype(str), sorted(digests))
+    return sorted(ids | {*pool['image_id'][same].tolist()})

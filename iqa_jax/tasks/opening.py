@@ -1,14 +1,16 @@
 """How every stage begins: a plain config, its keys checked, its paths resolved."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from iqa_jax.data import manifest
 from iqa_jax.runtime import stages
 
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
 # by digest and not by name, so a moved workdir stays up to date.
 PATHS = {
-    'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'rated', 'folder',
+    'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'photo', 'rated', 'folder',
     'references', 'distorted',
 }  # fmt: skip
 NOT_PATHS = {'', 'imagenet'}
@@ -44,6 +46,19 @@ def check_keys(config: dict, keys: set[str], where: str) -> None:
     check_known(config, keys, where)
     if missing := sorted(keys - set(config)):
         raise ValueError(f'{where}.{missing[0]} is missing; set it in the config file.')
+
+
+def unsigned_files(path: str) -> list:
+    """(id, size, time) of files whose manifest has no digest, so that a changed one is seen."""
+    columns = manifest.read(path)
+    found = []
+    for image_id, file, digest in zip(
+        columns['image_id'], columns['file'], columns['sha256'], strict=True
+    ):
+        if file and not digest and os.path.exists(file):
+            status = os.stat(file)
+            found.append([image_id, status.st_size, status.st_mtime_ns])
+    return found
 
 
 def _resolve(value: Any, root: Path, key: str = '') -> Any:

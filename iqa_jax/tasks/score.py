@@ -3,7 +3,6 @@
 Works shard by shard; finished shards are kept, so a killed run goes on with the next one.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import manifest, tables
+from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import quality
@@ -24,10 +23,13 @@ KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes scores.parquet: image_id, `name` and, with `twin`, `name_disagreement`."""
+    """Writes scores.parquet: image_id, `name`, `name_seen` and, with `twin`, `name_disagreement`.
+
+    `name_seen` is what the model's training has to do with the image, as numbered in `exposure`.
+    """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     weights = [Path(config['model']) / name for name in saved_model.FILES]
-    unsigned = _unsigned_files(config['manifest'])
+    unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
     stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
     if (summary := stage.done()) is not None:
@@ -54,11 +56,8 @@ def run(config: dict, workdir: str | Path) -> dict:
             quarantine += meta['quarantine']
             bar.update(len(rows))
     table = tables.concatenate(shards)
-    origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
-    described = {config['name']: {'higher_is_better': True, 'origin': origin}}
-    if config['twin']:
-        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {config["name"]}'}
-        described[f'{config["name"]}_disagreement'] = gap
+    table |= _seen(columns, table['image_id'], config)
+    described = _described(model, config)
     outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']
     tables.write(outputs[0], table, {'columns': described}, stage.fingerprint)
     artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
@@ -71,6 +70,27 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'scores.parquet',
     }
     return stage.finish(summary, outputs)
+
+
+def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:
+    """The column that says which of the scored images the model knows from its training."""
+    known = tables.read(Path(config['model']) / saved_model.TRAINED_ON)[0]
+    found = {'image_id': columns['image_id'], 'seen': exposure.seen(columns, known)}
+    seen = tables.join(ids, found, ['seen'], config['manifest'])['seen']
+    return {f'{config["name"]}_seen': seen}
+
+
+def _described(model: saved_model.SavedModel, config: dict) -> dict[str, dict]:
+    """Direction, origin and companion of every score column."""
+    name = config['name']
+    weights = artifacts.meta(Path(config['model']) / 'weights.msgpack')['sha256']
+    common = {'seen': f'{name}_seen', 'model': weights}
+    origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
+    described = {name: common | {'higher_is_better': True, 'origin': origin}}
+    if config['twin']:
+        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {name}'}
+        described[f'{name}_disagreement'] = common | gap
+    return described
 
 
 def _score_shard(
@@ -139,16 +159,3 @@ def _batches(
                     shapes.setdefault(image.shape, []).append((row, image))
             for members in shapes.values():
                 yield [row for row, _ in members], np.stack([image for _, image in members])
-
-
-def _unsigned_files(path: str) -> list:
-    """(id, size, time) of files whose manifest has no digest, so that a changed one is seen."""
-    columns = manifest.read(path)
-    found = []
-    for image_id, file, digest in zip(
-        columns['image_id'], columns['file'], columns['sha256'], strict=True
-    ):
-        if file and not digest and os.path.exists(file):
-            status = os.stat(file)
-            found.append([image_id, status.st_size, status.st_mtime_ns])
-    return found

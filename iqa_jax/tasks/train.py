@@ -4,6 +4,7 @@ Targets are columns of a score table (multi-task proxies) or `mos` of the manife
 `mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to either.
 """
 
+import contextlib
 import functools
 import json
 import time
@@ -15,7 +16,15 @@ from absl import logging
 
 from iqa_jax.data import tables
 from iqa_jax.data.pipeline import Pipeline
-from iqa_jax.runtime import artifacts, checkpoints, metric_writer, parallel, progress, stages
+from iqa_jax.runtime import (
+    artifacts,
+    checkpoints,
+    metric_writer,
+    parallel,
+    progress,
+    stages,
+    throughput,
+)
 from iqa_jax.tasks import opening, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
@@ -24,7 +33,8 @@ KEYS = {
     'crop', 'batch_size', 'total_steps', 'total_epochs', 'total_examples', 'warmup_steps',
     'schedule', 'learning_rate', 'decay_at', 'decay_factor', 'weight_decay',
     'decoupled_weight_decay', 'clip_norm', 'freeze', 'rate_scales', 'ohem', 'eval_steps',
-    'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'seed',
+    'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'input_threads',
+    'prefetch_steps', 'seed',
 }  # fmt: skip
 HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
 
@@ -52,6 +62,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         different_crops=ohem is not None and ohem['crops'] == 'different',
         seed=config['seed'],
         cache_bytes=config['cache_mb'] << 20,
+        threads=config['input_threads'],
+        ahead=config['prefetch_steps'],
     )
     epoch = pipeline.steps_per_epoch
     total = schedules.duration(config, 'total', config['batch_size'], epoch)
@@ -86,32 +98,34 @@ def run(config: dict, workdir: str | Path) -> dict:
         )
 
     # --- loop -----------------------------------------------------------------------------------
-    metrics, clock, timed = {}, time.monotonic(), first
-    batches = pipeline.batches(first, total, parallel.local_rows(config['batch_size']))
-    bar = progress.progress(batches, total=total, initial=first, desc='train', unit='step')
-    for step, batch in enumerate(bar, first + 1):
-        state, metrics = train_step(state, batch, key)
-        if ohem is not None and ohem['refresh'] == 'epoch' and step % epoch == 0:
-            state = refresh_mask(state, ohem['ratio'])
-        if step % config['log_steps'] == 0 or step == total:
-            values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
-            if not np.isfinite(values['loss']):
-                raise ValueError(
-                    f'The loss is {values["loss"]} at step {step}; lower config.learning_rate.'
-                )
-            now = time.monotonic()
-            values['images_per_second'] = (step - timed) * config['batch_size'] / (now - clock)
-            clock, timed = now, step
-            writer.write(step, values)
-        if validate and (step % config['eval_steps'] == 0 or step == total):
-            value = validate(state)
-            val_srcc = value if np.isfinite(value) else None  # all predictions are equal
-            writer.write(step, {'val_srcc': value})
-            clock, timed = time.monotonic(), step
-        if step % config['checkpoint_steps'] == 0 or step == total:
-            saved.save(step, state, {'val_srcc': val_srcc})
-            artifacts.crash_point('train.checkpoint')
-            clock, timed = time.monotonic(), step
+    speed, rows = (
+        throughput.Throughput(config['batch_size']),
+        parallel.local_rows(config['batch_size']),
+    )
+    with contextlib.closing(pipeline.batches(first, total, rows, parallel.place_batch)) as batches:
+        bar = progress.progress(
+            speed.watch(batches), total=total, initial=first, desc='train', unit='step'
+        )
+        for step, batch in enumerate(bar, first + 1):
+            state, metrics = train_step(state, batch, key)
+            if ohem is not None and ohem['refresh'] == 'epoch' and step % epoch == 0:
+                state = refresh_mask(state, ohem['ratio'])
+            if step % config['log_steps'] == 0 or step == total:
+                values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
+                if not np.isfinite(values['loss']):
+                    raise ValueError(
+                        f'The loss is {values["loss"]} at step {step}; lower config.learning_rate.'
+                    )
+                writer.write(step, values | speed.read())
+            if validate and (step % config['eval_steps'] == 0 or step == total):
+                value = validate(state)
+                val_srcc = value if np.isfinite(value) else None  # all predictions are equal
+                writer.write(step, {'val_srcc': value})
+                speed.restart()
+            if step % config['checkpoint_steps'] == 0 or step == total:
+                saved.save(step, state, {'val_srcc': val_srcc})
+                artifacts.crash_point('train.checkpoint')
+                speed.restart()
     saved.close()
     writer.close()
 
@@ -124,6 +138,9 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs = saved_model.save(
             workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
         )
+        outputs.append(workdir / 'model' / saved_model.TRAINED_ON)
+        seen = train_setup.trained_on(sources, validation_sources, config)
+        tables.write(outputs[-1], seen, fingerprint=stage.fingerprint)
         if ohem is not None:
             outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
         outputs.append(workdir / 'metrics.jsonl')

@@ -4,12 +4,13 @@ import functools
 import inspect
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from iqa_jax import models
-from iqa_jax.data import manifest, tables
+from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.pipeline import Source
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
@@ -25,7 +26,10 @@ OHEM_CHOICES = {
 }
 DATABASE_KEYS = {'manifest', 'scores', 'weight'}
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
-POSITIVE = ('eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps')
+POSITIVE = (
+    'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
+    'input_threads', 'prefetch_steps',
+)  # fmt: skip
 
 
 def check(config: dict) -> None:
@@ -147,6 +151,15 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
         )
     taken = saved_model.warm_start(variables, saved.variables, config['init_output_scale'])
     return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
+
+
+def trained_on(sources: list[Source], validation: list[Source], config: dict) -> tables.Table:
+    """What the model has seen (see `exposure.record`), that of `config.init_from` included."""
+    earlier = []
+    if config['init_from'] not in ('', 'imagenet'):
+        earlier = [tables.read(Path(config['init_from']) / saved_model.TRAINED_ON)[0]]
+    train, chosen = ([source.columns for source in part] for part in (sources, validation))
+    return exposure.record(train, chosen, earlier)
 
 
 class Validation:

@@ -1,4 +1,4 @@
-"""A trained model as files: `weights.msgpack` and `model.json`, both digested."""
+"""A trained model as files, all digested: weights.msgpack, model.json and trained_on.parquet."""
 
 import dataclasses
 import functools
@@ -15,7 +15,8 @@ from iqa_jax import models
 from iqa_jax.runtime import artifacts, parallel
 from iqa_jax.training import pruning, steps
 
-FILES = ('weights.msgpack', 'model.json')
+TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
+FILES = ('weights.msgpack', 'model.json', TRAINED_ON)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,22 +43,23 @@ def test_training_and_validation_may_have_one_photo():
     assert sorted(splits.values()) == ['train', 'val']
 
 
-def test_plan_has_every_cell_once_and_no_content_on_two_sides():
-    splits = kadis.assign_splits(REFS, (11, 2, 4, 4), 0)
-    plan = kadis.plan(splits, [1, 10], (1, 2, 3, 4, 5), 0, 7, 'bundled')
-    assert len(plan['image_id']) == 21 * (1 + 2 * 5)
-    assert len(set(plan['image_id'])) == len(plan['image_id'])
-    for ref in REFS:
-        assert len(set(plan['split'][plan['ref_id'] == ref])) == 1
+def test_versions_are_the_pristine_row_and_every_cell_once():
+    rows = kadis.versions('p03', [1, 10], (1, 2, 3, 4, 5), 0, 7)
+    cells = list(zip(rows['type'].tolist(), rows['level'].tolist(), strict=True))
+    assert cells == [(0, 0), *((number, level) for number in (1, 10) for level in range(1, 6))]
+    assert len(set(rows['image_id'])) == len(set(rows['seed'])) == 11
+    assert rows['image_id'][[0, 1]].tolist() == ['p03', 'p03_01_01']
+    assert set(rows['ref_id']) == {'p03'}
 
 
-def test_types_per_photo_draws_that_many_and_seeds_do_not_depend_on_other_photos():
-    splits = dict.fromkeys(REFS, 'train')
-    plan = kadis.plan(splits, [1, 2, 3, 10, 11], (1, 5), 2, 7, 'x')
-    for ref in REFS:
-        types = set(plan['type'][(plan['ref_id'] == ref) & (plan['type'] > 0)].tolist())
-        assert len(types) == 2
-    alone = kadis.plan({'p03': 'test'}, [1, 2, 3, 10, 11], (1, 5), 2, 7, 'x')
-    rows = plan['ref_id'] == 'p03'
-    np.testing.assert_array_equal(plan['seed'][rows], alone['seed'])
-    np.testing.assert_array_equal(plan['type'][rows], alone['type'])
+def test_types_per_photo_draws_that_many_all_of_them_about_equally_often():
+    drawn = [kadis.versions(f'p{i}', [1, 2, 3, 10, 11], (1, 5), 2, 7) for i in range(500)]
+    types = [sorted(set(rows['type'].tolist()) - {0}) for rows in drawn]
+    assert {len(chosen) for chosen in types} == {2}
+    counts = np.unique(np.concatenate(types), return_counts=True)[1]
+    # 200 of 500 expected each, standard deviation 11.
+    assert len(counts) == 5 and abs(counts - 200).max() < 44
+    again = kadis.versions('p3', [1, 2, 3, 10, 11], (1, 5), 2, 7)
+    np.testing.assert_array_equal(again['type'], drawn[3]['type'])
+    other = kadis.versions('p3', [1, 2, 3, 10, 11], (1, 5), 2, 8)
+    assert not set(other['seed']) & set(again['seed'])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iqa_jax.data import manifest, store, tables
+from iqa_jax.data import manifest, records, store, tables
 from iqa_jax.images import io
 from iqa_jax.tasks import make_data
 
@@ -21,20 +21,34 @@ CONFIG = {
     'metrics': ('gmsd',),
     'equalisation': 'histogram',
     'knots': 16,
-    'store_images': True,
+    'images': 'png',
+    'photos_per_shard': 1,
+    'shard': '',
+    'estimate_images': 0,
+    'tfds_runner': '',
+    'beam_options': (),
     'seed': 0,
 }
 
 
 @pytest.fixture
-def run(photos, tmp_path):
-    """Runs the stage on two photographs in a folder of the given name."""
+def stage(photos, tmp_path):
+    """Runs the stage on two photographs in a folder of the given name; returns its summary."""
     for name in ('photo2.png', 'photo3.png'):
         (photos / name).unlink()
 
+    def stage(name: str = 'data', **changes) -> dict:
+        return make_data.run(CONFIG | {'photos': str(photos)} | changes, tmp_path / name)
+
+    return stage
+
+
+@pytest.fixture
+def run(stage, tmp_path):
+    """The same, with the manifest that the stage wrote."""
+
     def run(name: str = 'data', **changes) -> tuple[dict, tables.Table]:
-        summary = make_data.run(CONFIG | {'photos': str(photos)} | changes, tmp_path / name)
-        return summary, manifest.read(tmp_path / name / 'manifest.parquet')
+        return stage(name, **changes), manifest.read(tmp_path / name / 'manifest.parquet')
 
     return run
 
@@ -57,21 +71,19 @@ def test_a_file_that_becomes_unreadable_runs_again_and_is_quarantined(run, photo
     assert run()[0]['quarantined'] == 0
 
 
-@pytest.mark.parametrize(
-    ('store_images', 'distorted'), [(True, True), (True, False), (False, False)]
-)
-def test_a_missing_image_is_made_again(run, store_images, distorted, capfd):
-    _, columns = run(store_images=store_images)
+@pytest.mark.parametrize(('images', 'distorted'), [('png', True), ('png', False), ('webp', True)])
+def test_a_missing_image_is_made_again(run, images, distorted, capfd):
+    _, columns = run(images=images)
     files = [Path(file) for file in columns['file'][(columns['type'] > 0) == distorted]]
     before = files[0].read_bytes()
     untouched = files[-1].stat().st_mtime_ns
     files[0].unlink()
-    _, again = run(store_images=store_images)
+    _, again = run(images=images)
     assert files[0].read_bytes() == before
     assert files[-1].stat().st_mtime_ns == untouched  # of the other photograph
     np.testing.assert_array_equal(again['sha256'], columns['sha256'])
     capfd.readouterr()
-    run(store_images=store_images)
+    run(images=images)
     assert 'up to date' in capfd.readouterr().err
 
 
@@ -87,8 +99,7 @@ def test_a_changed_image_of_a_photograph_that_is_made_again_is_mended(run):
 
 def test_recipes_and_stored_images_are_equal_without_the_pristine_rows(run, tmp_path):
     _, stored = run('stored')
-    _, recipes = run('recipes', store_images=False)
-    assert not any(stored['ref_file']) and not any(stored['ref_sha256'])
+    _, recipes = run('recipes', images='recipe')
     pristine = recipes['type'] == 0
     assert not any(recipes['ref_file'][pristine]) and not any(recipes['file'][~pristine])
     part = tables.select(recipes, np.flatnonzero(~pristine)[::2])
@@ -100,3 +111,74 @@ def test_recipes_and_stored_images_are_equal_without_the_pristine_rows(run, tmp_
     want = store.ImageStore(stored).load([rows[image_id] for image_id in part['image_id'].tolist()])
     for image_id, a, b in zip(part['image_id'], got, want, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=image_id)
+
+
+@pytest.mark.parametrize('images', ['png', 'webp', 'array_record', 'recipe'])
+def test_every_way_to_keep_pictures_gives_the_same_pixels_and_scores(run, images):
+    _, stored = run('png')
+    summary, columns = run(images, images=images, photos_per_shard=2)
+    assert summary['images'] == len(stored['image_id'])
+    rows = np.arange(len(columns['image_id']))
+    got, want = store.ImageStore(columns).load(rows), store.ImageStore(stored).load(rows)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_photographs_of_recipes_stay_where_they_lie(run, photos):
+    _, columns = run(images='recipe')
+    assert {Path(file).parent for file in columns['file'] if file} == {photos}
+    _, columns = run('smaller', images='recipe', size=(48, 64))
+    assert {Path(file).parent.name for file in columns['file'] if file} == {'images'}
+
+
+def test_sizes_may_differ(run, photos):
+    other = io.decode(photos / 'photo0.png')[:80, :100]
+    (photos / 'photo5.png').write_bytes(io.encode_png(other))
+    _, columns = run(size=(), split_shares=(1, 0, 0, 0))
+    shapes = {
+        image.shape for image in store.ImageStore(columns).load([0, len(columns['type']) - 1])
+    }
+    assert shapes == {(96, 128, 3), (80, 100, 3)}
+
+
+def test_parts_made_apart_are_joined_without_being_made_again(run, stage, tmp_path):
+    whole, _ = run('whole')
+    for part in ('1/2', '0/2'):
+        summary = stage('parts', shard=part)
+        assert summary['photos'] == 1 and summary['images'] == 5
+        assert not (tmp_path / 'parts/manifest.parquet').exists()
+    made = sorted((tmp_path / 'parts/shards').glob('*.parquet'))
+    before = [file.stat().st_mtime_ns for file in made]
+    joined, _ = run('parts')
+    assert [file.stat().st_mtime_ns for file in made] == before and len(before) == 2
+    assert joined['images'] == whole['images']
+    for name in ('manifest.parquet', 'scores.parquet', 'proxies.parquet'):
+        a, b = (tables.read(tmp_path / folder / name)[0] for folder in ('whole', 'parts'))
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=f'{name} {key}')
+
+
+@pytest.mark.parametrize('shard', ['2/2', '1', 'a/b', '-1/3'])
+def test_a_part_that_is_none_is_refused(stage, shard):
+    with pytest.raises(ValueError, match='config.shard=.*0/4'):
+        stage(shard=shard)
+
+
+def test_a_damaged_record_is_an_error_that_names_the_file(run):
+    _, columns = run(images='array_record')
+    file = columns['file'][0].partition('#')[0]
+    content = bytearray(Path(file).read_bytes())
+    content[content.index(b'WEBP') + 40] ^= 255  # inside the first record
+    Path(file).write_bytes(content)
+    with pytest.raises(io.ImageError, match='array_record'):
+        store.ImageStore(columns).load(np.arange(len(columns['image_id'])))
+    with pytest.raises(io.ImageError, match='has no record 99'):
+        records.read(f'{file}#99')
+
+
+def test_pixels_and_scores_do_not_depend_on_the_other_photographs(run, photos):
+    _, both = run('both', split_shares=(1, 0, 0, 0))
+    (photos / 'photo0.png').unlink()
+    _, alone = run('alone', split_shares=(1, 0, 0, 0))
+    rows = np.isin(both['image_id'].astype(str), alone['image_id'].astype(str))
+    np.testing.assert_array_equal(both['sha256'][rows], alone['sha256'])

@@ -1,6 +1,8 @@
 """Image store and batches: verified files, recipes, order as a function of (seed, step)."""
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from iqa_jax.images import io
 
 @pytest.fixture
 def columns(photos):
-    """Two pristine photographs as files and their blurred versions as recipes."""
+    """Two pristine photographs as files; blurred, coded and noisy versions as recipes."""
     files = sorted(photos.glob('*.png'))[:2]
-    plan = kadis.plan({f.stem: 'train' for f in files}, [1, 11], (3, 5), 0, 0, 'x')
+    parts = [kadis.versions(f.stem, [1, 10, 11], (3, 5), 0, 0) for f in files]
+    plan = manifest.complete(tables.concatenate(parts), 'the plan')
+    plan['split'][:] = 'train'
     for row in np.flatnonzero(plan['type'] == 0):
         file = photos / f'{plan["image_id"][row]}.png'
         plan['file'][row] = str(file)
@@ -40,6 +44,37 @@ def test_recipes_equal_the_distortion_of_the_pristine_file(columns):
     together = images.load(np.arange(len(images)))
     np.testing.assert_array_equal(together[row], want)
     np.testing.assert_array_equal(images.load([row])[0], want)
+
+
+def test_a_batch_decodes_each_photograph_once_and_distorts_each_type_once(columns, monkeypatch):
+    decoded, distorted = [], []
+    decode, distort = io.decode, distortions.distort_batch
+    monkeypatch.setattr(io, 'decode', lambda data: decoded.append(data) or decode(data))
+
+    def counted(images, number, levels, seeds):
+        distorted.append((number, len(images)))
+        return distort(images, number, levels, seeds)
+
+    monkeypatch.setattr(distortions, 'distort_batch', counted)
+    store.ImageStore(columns).load(np.flatnonzero(columns['type'] != 11))
+    assert len(decoded) == 2
+    assert sorted(distorted) == [(1, 4), (10, 4)]
+
+
+def test_codecs_run_beside_the_other_types(columns, monkeypatch):
+    others = threading.Event()
+
+    def distort(images, number, levels, seeds):
+        if number == 10:  # JPEG, begun first, waits here for the types that are made meanwhile
+            assert others.wait(10)
+        else:
+            others.set()
+        return images
+
+    monkeypatch.setattr(distortions, 'distort_batch', distort)
+    types = columns['type']
+    rows = np.concatenate([np.flatnonzero(types == 10), np.flatnonzero(types == 1)])
+    assert len(store.ImageStore(columns).load(rows)) == 8
 
 
 def test_recipes_need_no_row_of_their_reference(columns):
@@ -80,15 +115,54 @@ def make(columns, **kwargs):
     return Pipeline([Source(columns, targets, np.ones(n))], 4, (48, 64), seed=3, **kwargs)
 
 
-def test_batches_are_a_function_of_seed_and_step(columns):
-    one, two = make(columns), make(columns, cache_bytes=1 << 24)
-    ahead = list(two.batches(2, 5))
-    for step in range(2, 5):
-        want, got = one.batch(step), ahead[step - 2]
+@pytest.mark.parametrize(('threads', 'ahead'), [(1, 1), (2, 4), (5, 2)])
+def test_batches_are_a_function_of_seed_and_step(columns, threads, ahead):
+    one = make(columns)
+    two = make(columns, cache_bytes=1 << 24, threads=threads, ahead=ahead)
+    found = list(two.batches(2, 8))
+    assert len(found) == 6
+    assert list(two.batches(8, 8)) == []
+    for step in range(2, 8):
+        want, got = one.batch(step), found[step - 2]
         assert want.keys() == got.keys()
         for name in want:
             np.testing.assert_array_equal(want[name], got[name])
     assert not np.array_equal(one.batch(0)['image'], one.batch(1)['image'])
+
+
+def test_the_rows_of_processes_are_parts_of_the_whole_batch_and_are_placed(columns):
+    pipeline = make(columns)
+    first, second = (
+        list(pipeline.batches(3, 5, slice(i, i + 2), place=lambda batch: batch['image']))
+        for i in (0, 2)
+    )
+    for step, halves in enumerate(zip(first, second, strict=True), 3):
+        np.testing.assert_array_equal(np.concatenate(halves), pipeline.batch(step)['image'])
+
+
+def test_no_thread_outlives_an_iterator_that_is_left_early(columns):
+    before = set(threading.enumerate())
+    pipeline = make(columns, threads=3, ahead=6)
+    with pytest.raises(ZeroDivisionError), contextlib.closing(pipeline.batches(0, 50)) as batches:
+        for batch in batches:
+            assert any('grain' in t.name for t in set(threading.enumerate()) - before)
+            _ = 1 / (len(batch['image']) - 4)
+    assert not [t for t in set(threading.enumerate()) - before if 'grain' in t.name]
+    del pipeline, batches
+    for thread in set(threading.enumerate()) - before:  # of the store, which ends with the pipeline
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_an_unreadable_image_is_an_error_of_its_own_batch(columns):
+    Path(columns['file'][columns['type'] == 0][0]).unlink()
+    pipeline = make(columns, cache_bytes=0)
+    with pytest.raises(io.ImageError) as alone:
+        pipeline.batch(0)
+    with pytest.raises(io.ImageError) as ahead:
+        next(pipeline.batches(0, 50))
+    assert str(ahead.value) == str(alone.value)
+    assert not [t for t in threading.enumerate() if 'grain' in t.name]
 
 
 def test_an_epoch_sees_every_image_once(columns):

@@ -95,10 +95,13 @@ def test_manifest_completes_columns_and_resolves_files(tmp_path, suffix):
     assert np.isnan(read['mos']).all() and read['split'].tolist() == ['pool', 'pool']
 
 
-def test_manifest_refuses_double_ids_and_unknown_splits():
+def test_manifest_refuses_double_ids_unknown_splits_and_text_for_numbers():
     twice = {'image_id': np.array(['a', 'a'], object)}
     with pytest.raises(ValueError, match='image_id a more than once'):
         manifest.complete(twice, 'm.csv')
     odd = {'image_id': np.array(['a'], object), 'split': np.array(['dev'], object)}
     with pytest.raises(ValueError, match="split 'dev'; use train, val, test or pool"):
         manifest.complete(odd, 'm.csv')
+    empty = {'image_id': np.array(['a', 'b'], object), 'mos': np.array(['3', ''], object)}
+    with pytest.raises(ValueError, match=r'm\.csv has something that is no number in column mos'):
+        manifest.complete(empty, 'm.csv')

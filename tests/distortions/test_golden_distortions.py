@@ -13,7 +13,7 @@ from iqa_jax.distortions.stretch import stretch
 LEVELS = np.arange(1, 6)
 # Samples that float32 rounds to the other side of a half: 0.01 % of 192x144x3.
 ROUNDED = 8
-EXACT = (10, 21, 22)
+EXACT = (6, 10, 21, 22)
 DETERMINISTIC = (1, 2, 4, 8, 16, 17, 18, 24, 25)
 
 

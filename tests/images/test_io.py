@@ -73,8 +73,17 @@ def test_encode_png_round_trip_is_exact_and_deterministic(photo):
     'bad', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)]
 )
 def test_encode_png_refuses_other_shapes_and_dtypes(bad):
-    with pytest.raises(image_io.ImageError, match='uint8'):
-        image_io.encode_png(bad)
+    for encode in (image_io.encode_png, image_io.encode_webp):
+        with pytest.raises(image_io.ImageError, match='uint8'):
+            encode(bad)
+
+
+def test_encode_webp_round_trip_is_exact_and_deterministic(photo):
+    data = image_io.encode_webp(photo)
+    np.testing.assert_array_equal(image_io.decode(data), photo)
+    assert data == image_io.encode_webp(photo)
+    with pytest.raises(image_io.ImageError, match='20000x1 pixels do not fit WEBP'):
+        image_io.encode_webp(np.zeros((1, 20000, 3), np.uint8))
 
 
 def test_one_pixel_image():

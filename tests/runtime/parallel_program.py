@@ -49,6 +49,21 @@ def make_step(model, tx):
     return step
 
 
+def placed_report(train_step, state, batch) -> dict:
+    """What a batch that is placed beforehand changes: nothing; and that its step copies nothing."""
+    placed, key = parallel.place_batch(batch), parallel.place(np.array([0, 7], np.uint32))
+    one, two = (parallel.place(parallel.fetch(state)) for _ in range(2))
+    one, _ = train_step(one, batch, key)
+    with jax.transfer_guard('disallow_explicit'):
+        two, _ = train_step(two, placed, key)
+    one, two = (jax.tree.leaves(parallel.fetch(tree)) for tree in (one, two))
+    return {
+        'shape': placed['x'].shape,
+        'again': parallel.place_batch(placed) is placed,
+        'equal': [bool(np.array_equal(a, b)) for a, b in zip(one, two, strict=True)],
+    }
+
+
 def main(folder: pathlib.Path, cluster: list[str]) -> None:
     if cluster:
         parallel.initialize(True, cluster[0], int(cluster[1]), int(cluster[2]))
@@ -70,12 +85,17 @@ def main(folder: pathlib.Path, cluster: list[str]) -> None:
     result = {'losses': [], 'compiled': [], 'deleted': [], 'index': [], 'noise': []}
     for step in range(STEPS):
         old, before = jax.tree.leaves(state), len(compiled)
-        state, metrics = train_step(state, {k: v[step, rows] for k, v in data.items()}, key)
+        batch = {k: v[step, rows] for k, v in data.items()}
+        if step % 2:  # both forms of a batch are one compilation
+            batch = parallel.place_batch(batch)
+        state, metrics = train_step(state, batch, key)
         result['compiled'].append(len(compiled) - before)
         result['deleted'].append(all(leaf.is_deleted() for leaf in old))
         for name in ('index', 'noise'):
             result[name].append(np.asarray(metrics[name]).tolist())
         result['losses'].append(float(metrics['loss']))
+
+    result['placed'] = placed_report(train_step, state, {k: v[0, rows] for k, v in data.items()})
 
     def score(variables, batch):
         return {'y': model.apply(variables, batch['x'], False), 'x': batch['x'][:, 0, 0]}

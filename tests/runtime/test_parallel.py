@@ -83,6 +83,16 @@ def test_donated_and_compiled_once(runs, layout):
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
+def test_a_placed_batch_trains_what_a_host_batch_trains_without_a_copy(runs, layout):
+    processes, devices = LAYOUTS[layout]
+    for report, _ in runs[layout]:
+        placed = report['placed']
+        assert placed['shape'] == [devices, 16 // (processes * devices), 12, 12, 3]
+        assert placed['again']
+        assert placed['equal'] and all(placed['equal'])
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
 def test_gather_keeps_the_order_and_keys_differ(runs, layout):
     report = runs[layout][0][0]
     assert report['index'] == np.arange(80).reshape(5, 16).tolist()

@@ -24,7 +24,12 @@ DATA = {
     'metrics': ('gmsd',),
     'equalisation': 'histogram',
     'knots': 16,
-    'store_images': True,
+    'images': 'png',
+    'photos_per_shard': 1,
+    'shard': '',
+    'estimate_images': 0,
+    'tfds_runner': '',
+    'beam_options': (),
     'seed': 0,
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')
@@ -291,7 +296,7 @@ def test_pairs_that_do_not_count_are_counted(tmp_path):
         'task': 'evaluate', 'root': str(tmp_path), 'name': 'five', 'manifest': 'rated.parquet',
         'splits': ('test',), 'proxies': '', 'columns': {'mine': mine | {'kind': 'blind model'}},
         'headline': 'mine', 'pairs': 'pairs.csv', 'logistic_parameters': 4, 'resamples': 50,
-        'seed': 0,
+        'allow_trained': 'nothing', 'seed': 0,
     }  # fmt: skip
     with pytest.warns(UserWarning, match='too few for 4 parameters'):
         evaluate.run(config, tmp_path / 'out')

@@ -1,7 +1,13 @@
 """Training with a config or data that cannot work: one clear sentence each."""
 
+import shutil
+import threading
+
+import numpy as np
 import pytest
 
+from iqa_jax.data import manifest
+from iqa_jax.images import io
 from iqa_jax.tasks import train
 
 
@@ -30,6 +36,8 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
         (ONE_TARGET | {'loss_options': FIDELITY}, 'no mos_std for some images'),
         ({'loss_options': {'label': 'soft'}}, r'config\.loss_options\.label is not a key'),
         ({'log_steps': 0}, r'config\.log_steps=0; use 1 or more'),
+        ({'input_threads': 0}, r'config\.input_threads=0; use 1 or more'),
+        ({'prefetch_steps': 0}, r'config\.prefetch_steps=0; use 1 or more'),
         ({'total_steps': 0}, 'comes to no step'),
         ({'databases': {}}, r'config\.databases is empty'),
         ({'databases': {'a': {'manifest': 'data/manifest.parquet', 'scores': ''}}}, 'weight is'),
@@ -45,3 +53,18 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
 def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         train.run(train_config(smoke, **changes), tmp_path / 'out')
+
+
+def test_a_damaged_image_ends_training_by_name_and_leaves_no_thread(smoke, tmp_path):
+    shutil.copytree(smoke / 'data', tmp_path / 'data')
+    columns = manifest.read(tmp_path / 'data/manifest.parquet')
+    row = int(np.flatnonzero(columns['split'] == 'train')[0])
+    with open(columns['file'][row], 'ab') as file:
+        file.write(b'one byte more')
+    config = train_config(tmp_path, databases={
+        'one': {'manifest': 'data/manifest.parquet', 'scores': 'data/proxies.parquet', 'weight': 1}
+    }, total_steps=100)  # fmt: skip
+    with pytest.raises(io.ImageError) as error:
+        train.run(config, tmp_path / 'out')
+    assert columns['file'][row] in str(error.value) and 'SHA-256 differs' in str(error.value)
+    assert not [t for t in threading.enumerate() if 'grain' in t.name]

@@ -159,6 +159,15 @@ def test_the_report_collects_what_every_stage_set_aside(two_rounds, tmp_path):
     assert 'Nothing was set aside' in (workdir / 'report.html').read_text()
 
 
+def test_records_of_training_tell_speed_and_waiting(smoke):
+    for folder in ('pretrain', 'finetune'):
+        lines = (smoke / folder / 'metrics.jsonl').read_text().splitlines()
+        rows = [row for row in map(json.loads, lines) if 'loss' in row]
+        assert len(rows) == 4
+        assert all(row['images_per_second'] > 0 for row in rows)
+        assert all(0 < row['data_wait_fraction'] < 1 for row in rows)
+
+
 def test_curves_of_the_report_are_verified(smoke, tmp_path):
     for name in ('metrics.jsonl', 'metrics.jsonl.meta.json'):
         shutil.copy(smoke / 'pretrain' / name, tmp_path / name)

@@ -27,6 +27,9 @@ def test_two_processes_train_the_model_that_one_trains(main, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count('train: 176 images') == 1  # process 0 speaks for both
+    for name in ('manifest.parquet', 'scores.parquet', 'proxies.parquet'):  # of shared shards
+        a, b = (tmp_path / folder / 'data' / name for folder in ('one', 'two'))
+        assert a.read_bytes() == b.read_bytes(), name
     # Adam turns the rounding noise of vanishing gradients into steps, so the losses are compared.
     one, two = (losses(tmp_path / f / 'pretrain/metrics.jsonl') for f in ('one', 'two'))
     assert len(one) == 4

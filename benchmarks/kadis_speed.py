@@ -1,0 +1,124 @@
+"""What a labelled image of a KADIS-like data set costs: time, memory, and the printed estimate.
+
+    python benchmarks/kadis_speed.py [--photos 400]
+
+Photographs are mirrored and shifted forms of the bundled ones, 512x384. Three parts, in one run:
+1. distorting alone and the eleven metrics alone, every type once, against `make_data` doing both;
+2. resident memory while it goes on;
+3. the time for 700,000 images that a run of a quarter of the photographs prints, against the pace
+   of the whole run.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from configs import kadis_make
+from iqa_jax import distortions, fr_metrics
+from iqa_jax.data import shards, sources
+from iqa_jax.images import io
+from iqa_jax.tasks import make_data
+
+LEVELS = np.arange(1, 6)
+ROUNDS = 3
+
+
+def main() -> None:
+    """Prints the three parts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--photos', type=int, default=400)
+    count = parser.parse_args().photos
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_photos(folder / 'few', count // 4)
+        write_photos(folder / 'all', count)
+        config = kadis_make.get_config().to_dict()
+        distorting, scoring = alone(config)
+        print(f'distorting alone {distorting:.1f} ms per image, mean over types at batch 5')
+        print(f'{len(config["metrics"])} metrics alone {scoring:.1f} ms per pair at batch 5')
+        short = run(config | {'photos': str(folder / 'few')}, folder / 'short')
+        memory: list[float] = []
+        whole = run(config | {'photos': str(folder / 'all')}, folder / 'whole', memory)
+        both = distorting + scoring
+        print(
+            f'make_data {whole:.1f} ms per labelled image over {5 * count} images, '
+            f'{whole / both:.2f}x the sum of the two alone'
+        )
+        quarters = [memory[len(memory) * i // 4] for i in range(4)] + [memory[-1]]
+        print(
+            'MiB resident at 0, 1/4, 1/2, 3/4 and the end: '
+            + ' '.join(f'{x:.0f}' for x in quarters)
+        )
+        hours = [700_000 * ms / 3.6e6 for ms in (short, whole)]
+        print(
+            f'700,000 images: {hours[0]:.2f} h by the run of {5 * (count // 4)} images, '
+            f'{hours[1]:.2f} h by that of {5 * count}, ratio {hours[0] / hours[1]:.2f}'
+        )
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """`count` different pictures, 512x384 PNG."""
+    folder.mkdir()
+    bundled = [io.decode(file) for file in sources.photo_files('')]
+    for i in range(count):
+        image = bundled[i % len(bundled)]
+        turn = i // len(bundled)
+        image = image[:: 1 if turn & 1 else -1, :: 1 if turn & 2 else -1]
+        image = np.roll(image, 24 * (turn // 4), axis=1)
+        (folder / f'{i:04d}.png').write_bytes(io.encode_png(image))
+
+
+def alone(config: dict) -> tuple[float, float]:
+    """ms per image of distorting (mean over all types) and of scoring, medians of a few rounds."""
+    photo = io.decode(sources.photo_files('')[0])
+    batch = np.stack([photo] * len(LEVELS))
+    score = fr_metrics.metrics(config['metrics'])
+    times = []
+    for row in distortions.DISTORTIONS.values():
+        distort = lambda row=row: distortions.distort_batch(batch, row.number, LEVELS, LEVELS)  # noqa: E731
+        times.append(milliseconds(distort))
+    distorted = distortions.distort_batch(batch, 10, LEVELS, LEVELS)
+    scoring = milliseconds(lambda: {k: np.asarray(v) for k, v in score(batch, distorted).items()})
+    return float(np.mean(times)), scoring
+
+
+def milliseconds(function) -> float:
+    """Median ms per image of a function of a batch, after one call that compiles."""
+    function()
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times)) / len(LEVELS)
+
+
+def run(config: dict, workdir: Path, memory: list[float] | None = None) -> float:
+    """Runs the stage; ms per labelled image as it estimates it. `memory` takes MiB per shard."""
+    found = {}
+    make, estimate = shards.make, shards.seconds_per_image
+
+    def watched(*arguments):
+        made = make(*arguments)
+        if memory is not None:
+            memory.append(psutil.Process().memory_info().rss / 2**20)
+        return made
+
+    def remembered(durations):
+        found['pace'] = estimate(durations)
+        return found['pace']
+
+    shards.make, shards.seconds_per_image = watched, remembered
+    try:
+        make_data.run(config | {'photos_per_shard': 10}, workdir)
+    finally:
+        shards.make, shards.seconds_per_image = make, estimate
+    return 1000 * found['pace'][0]
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,124 @@
+"""What a model was trained on, and which images of a manifest it therefore has seen.
+
+An image is identified by the SHA-256 of its file and by its recipe, its reference by the SHA-256 of
+the pristine file and by the content that the split stage found; names count only where there is
+no file. A copy that was saved anew by another program has other bytes and is not recognised by its
+file, only by its reference or content.
+"""
+
+import functools
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from iqa_jax.data import records, tables
+from iqa_jax.images import io
+
+# What a model has to do with an image, weakest first; the numbers stand in score tables.
+UNSEEN, VALIDATED, REFERENCE, IMAGE = range(4)
+
+
+def record(
+    train: list[tables.Table], validation: list[tables.Table], earlier: list[tables.Table]
+) -> tables.Table:
+    """Everything a model was trained and validated on.
+
+    Args:
+      train: manifest rows of each database.
+      validation: likewise.
+      earlier: records of the models that this one started from.
+
+    Returns:
+      {'key': uint64 [K], sorted and unique, digests of images and references, 'validation': bool
+      [K], whether it was looked at in validation only}.
+    """
+    parts = [(_keys(rows)[1], False) for rows in train]
+    parts += [(_keys(rows)[1], True) for rows in validation]
+    parts += [(table['key'], table['validation']) for table in earlier]
+    key = np.concatenate([keys for keys, _ in parts])
+    only = np.concatenate([np.broadcast_to(flag, keys.shape) for keys, flag in parts])
+    order = np.lexsort((only, key))  # training before validation
+    key, only = key[order], only[order]
+    first = np.append(True, key[1:] != key[:-1])[: len(key)]
+    return {'key': key[first], 'validation': only[first]}
+
+
+def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
+    """UNSEEN, VALIDATED, REFERENCE or IMAGE for each manifest row, int8 [N].
+
+    Args:
+      rows: of a manifest.
+      known: of `record`.
+
+    REFERENCE: another image of the same reference or content was trained on. VALIDATED: image or
+    reference only chose between steps of the training.
+    """
+    row, key, is_image = _keys(rows)
+    found = np.zeros(len(rows['image_id']), np.int8)
+    if not len(known['key']):
+        return found
+    at = np.minimum(np.searchsorted(known['key'], key), len(known['key']) - 1)
+    value = np.where(is_image, IMAGE, REFERENCE)
+    value = np.where(known['validation'][at], VALIDATED, value)
+    value = np.where(known['key'][at] == key, value, UNSEEN)
+    np.maximum.at(found, row, value.astype(np.int8))
+    return found
+
+
+def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row, uint64 digest, whether it is of the image and not of its reference), [K] each."""
+    names = ('ref_id', 'database', 'content', 'type', 'level', 'seed')
+    digests = _digests(rows, 'file', 'sha256')
+    references = _reference_digests(rows, digests)
+    columns = [rows[name].tolist() for name in names]
+    short = functools.lru_cache(1024)(_short)  # images of one reference mostly follow each other
+    row, key, is_image = [], [], []
+    for number, (digest, reference, values) in enumerate(
+        zip(digests, references, zip(*columns, strict=True), strict=True)
+    ):
+        ref_id, database, content, *recipe = values
+        if digest:
+            key.append(_short(f'file/{digest}'))
+        if reference and recipe[0] > 0:
+            key.append(_short(f'recipe/{reference}/{recipe}'))
+        is_image += [True] * (len(key) - len(is_image))
+        if content:
+            key.append(short(f'content/{content}'))
+        if reference:
+            key.append(short(f'reference/{reference}'))
+        elif database:
+            key.append(short(f'name/{database}/{ref_id}'))
+        is_image += [False] * (len(key) - len(is_image))
+        row += [number] * (len(key) - len(row))
+    return np.array(row, int), np.array(key, np.uint64), np.array(is_image, bool)
+
+
+def _short(text: str) -> int:
+    """64 bits of a digest: two of a million trained and ten thousand tested agree by 1 in 1e9."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), 'big')
+
+
+def _digests(rows: tables.Table, file: str, digest: str) -> list[str]:
+    """SHA-256 of each row's file: the manifest's, or of the bytes if it has none, or ''."""
+    found = rows[digest].tolist()
+    unknown = [f for f, d in zip(rows[file].tolist(), found, strict=True) if f and not d]
+    unknown = [f for f in dict.fromkeys(unknown) if records.exists(f)]
+    with ThreadPoolExecutor(2) as pool:
+        known = dict(zip(unknown, pool.map(_file_digest, unknown), strict=True))
+    return [d or known.get(f, '') for f, d in zip(rows[file].tolist(), found, strict=True)]
+
+
+def _file_digest(file: str) -> str:
+    try:
+        return io.sha256(records.read(file))
+    except io.ImageError:
+        return ''  # whoever needs the pixels says so
+
+
+def _reference_digests(rows: tables.Table, digests: list[str]) -> list[str]:
+    """SHA-256 of each row's pristine file, '' where the manifest does not tell."""
+    ids, refs = rows['image_id'].tolist(), rows['ref_id'].tolist()
+    pristine = {i: d for i, r, d in zip(ids, refs, digests, strict=True) if i == r}
+    given = _digests(rows, 'ref_file', 'ref_sha256')
+    return [digest or pristine.get(r, '') for digest, r in zip(given, refs, strict=True)]

@@ -1,0 +1,74 @@
+"""Bytes of a manifest's image files: a file of its own, or one record of an ArrayRecord file.
+
+`FILE.array_record#7` names the eighth record of a file; thousands of small files in one are what
+object stores and network disks want.
+"""
+
+import os
+from pathlib import Path
+
+from iqa_jax.images import io
+from iqa_jax.runtime import artifacts
+
+SUFFIX = '.array_record'
+
+
+def name(file: str | Path, number: int) -> str:
+    """How a manifest names record `number` (from 0) of an ArrayRecord file."""
+    return f'{file}#{number}'
+
+
+def read(file: str | Path) -> bytes:
+    """Bytes of a manifest's file or record.
+
+    Raises:
+      images.io.ImageError: it is not there or cannot be read; the sentence names it.
+    """
+    file = os.fspath(file)
+    path, number = _split(file)
+    if number is None:
+        return io.read_file(file)
+    if not os.path.isfile(path):
+        raise io.ImageError(f'{path} is not a file')
+    from array_record.python import array_record_module as array_record
+
+    try:
+        reader = array_record.ArrayRecordReader(path)
+        try:
+            if number < reader.num_records():
+                return reader.read([number])[0]
+        finally:
+            reader.close()
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise io.ImageError(f'{path} is not an intact ArrayRecord file: {error}') from error
+    raise io.ImageError(f'{path} has no record {number}')
+
+
+def exists(file: str | Path) -> bool:
+    """Whether the file, or the file that holds the record, is there."""
+    return os.path.isfile(_split(os.fspath(file))[0])
+
+
+def write(path: str | Path, records: list[bytes]) -> None:
+    """Writes an ArrayRecord file, one record per group so that each can be read alone.
+
+    Atomic and durable like every other file; the manifest carries the digest of each record.
+    """
+    from array_record.python import array_record_module as array_record
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.draft')
+    try:
+        writer = array_record.ArrayRecordWriter(str(draft), 'group_size:1,uncompressed')
+        for record in records:
+            writer.write(record)
+        writer.close()
+        artifacts.write(path, draft.read_bytes())
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _split(file: str) -> tuple[str, int | None]:
+    path, mark, number = file.rpartition(f'{SUFFIX}#')
+    return (path + SUFFIX, int(number)) if mark and number.isdecimal() else (file, None)

@@ -1,0 +1,214 @@
+"""split: databases -> seeded splits by content, the same for all of them.
+
+References that show one picture are one content, in whichever databases and under whichever names,
+and every split has all images of a content on one side.
+"""
+
+import collections
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from iqa_jax.data import contents, hashes, kadis, manifest, splits, tables
+from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.tasks import opening
+
+KEYS = {
+    'databases', 'split_shares', 'count', 'distance', 'correlation', 'crop_pairs', 'shard_size',
+    'seed',
+}  # fmt: skip
+DATABASE_KEYS = {'manifest', 'keep'}
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes split_NN.csv, split_NN/DATABASE.parquet, contents.csv, shared.csv and splits.json.
+
+    Returns:
+      The summary, whose `digests` are the SHA-256 of each split_NN.csv.
+
+    Raises:
+      ValueError: a value of the config cannot be used, a database has too few contents, or splits
+        that are to be kept part a content.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    _check(config)
+    paths = {name: entry['manifest'] for name, entry in config['databases'].items()}
+    unsigned = {name: opening.unsigned_files(path) for name, path in paths.items()}
+    identity = given | {'unsigned_files': unsigned}
+    stage = stages.Stage('split', workdir, identity, inputs=list(paths.values()))
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    databases = {name: manifest.read(path) for name, path in paths.items()}
+    rows, quarantine = _hashed(contents.references(databases), config, workdir, stage.fingerprint)
+    found, skipped = contents.matches(
+        rows, config['distance'], config['correlation'], config['crop_pairs']
+    )
+    groups = splits.group(len(rows['exact']), [pair[:2] for pair in found])
+    rows['content'] = splits.contents(_identities(rows), groups)
+    databases = _with_contents(databases, rows)
+    fixed = _fixed(databases, config)
+    outputs = [workdir / name for name in ('contents.csv', 'shared.csv', 'quarantine.csv')]
+    tables.write(outputs[0], _contents_table(rows), fingerprint=stage.fingerprint)
+    tables.write(outputs[1], _shared_table(rows, found), fingerprint=stage.fingerprint)
+    listed = tables.quarantine_csv(quarantine)
+    artifacts.commit(outputs[2], listed, fingerprint=stage.fingerprint)
+    record = []
+    for index in range(config['count']):
+        entry, written = _write_split(index, databases, fixed, config, workdir, stage.fingerprint)
+        record.append(entry)
+        outputs += written
+    between = sum(rows['database'][i] != rows['database'][j] for i, j, *_ in found)
+    about = {'splits': record, 'crops_not_searched': skipped, 'seed': config['seed']}
+    outputs.append(workdir / 'splits.json')
+    artifacts.commit(
+        outputs[-1], json.dumps(about, indent=1).encode(), fingerprint=stage.fingerprint
+    )
+    summary = {
+        'images': sum(len(columns['image_id']) for columns in databases.values()),
+        'references': len(rows['exact']),
+        'contents': len(set(rows['content'].tolist())),
+        'shared': int(between),
+        'quarantined': len(quarantine),
+        'seconds': time.monotonic() - start,
+        'headline': f'{config["count"]} splits, {between} pairs of references shared by databases'
+        + (f', {len(skipped)} pairs of databases not searched for crops' if skipped else ''),
+        'digests': {entry['file']: entry['sha256'] for entry in record},
+        'artifact': 'splits.json',
+    }
+    return stage.finish(summary, outputs)
+
+
+def _check(config: dict) -> None:
+    """Raises a ValueError that names the first key whose value cannot be used."""
+    if not config['databases']:
+        raise ValueError('config.databases is empty; name at least one.')
+    for name, database in config['databases'].items():
+        opening.check_keys(database, DATABASE_KEYS, f'config.databases.{name}')
+    for name in ('count', 'shard_size'):
+        if config[name] < 1:
+            raise ValueError(f'config.{name}={config[name]}; use 1 or more.')
+    if not 0 <= config['distance'] < hashes.BITS / 2:
+        raise ValueError(f'config.distance={config["distance"]}; use 0 to {hashes.BITS // 2} bits.')
+    if not 0 < config['correlation'] <= 1:
+        raise ValueError(f'config.correlation={config["correlation"]}; use more than 0, up to 1.')
+    kadis.checked(config['split_shares'])
+
+
+def _hashed(
+    rows: tables.Table, config: dict, workdir: Path, parent: str
+) -> tuple[tables.Table, list[dict]]:
+    """The references with their hashes, shard by shard; finished shards are read back."""
+    n, size = len(rows['image_id']), config['shard_size']
+    parts, quarantine = [], []
+    with progress.progress(total=n, desc='split', unit='references') as bar:
+        for first in range(0, n, size):
+            path = workdir / 'shards' / f'{first:09d}.parquet'
+            mark = artifacts.fingerprint([parent, first])
+            if not artifacts.is_current(path, mark):
+                part, bad = contents.hashed(
+                    tables.select(rows, np.arange(first, min(first + size, n)))
+                )
+                tables.write(path, part, {'quarantine': bad}, mark)
+                artifacts.crash_point('split.shard')
+            part, meta = tables.read(path)
+            parts.append(part)
+            quarantine += meta['quarantine']
+            bar.update(len(part['exact']))
+    for entry in quarantine:
+        logging.warning('%s is a content of its own: %s', entry['file'], entry['reason'])
+    return rows | tables.concatenate(parts), quarantine
+
+
+def _identities(rows: tables.Table) -> list[str]:
+    """Exact hash of each reference; of one without a readable picture that of its name."""
+    pairs = zip(rows['exact'].tolist(), rows['image_id'].tolist(), strict=True)
+    return [exact or artifacts.fingerprint(image_id) for exact, image_id in pairs]
+
+
+def _with_contents(
+    databases: dict[str, tables.Table], rows: tables.Table
+) -> dict[str, tables.Table]:
+    """The manifests with the content of every image."""
+    known = dict(zip(rows['image_id'].tolist(), rows['content'].tolist(), strict=True))
+    return {
+        name: columns
+        | {'content': np.array([known[f'{name}/{r}'] for r in columns['ref_id'].tolist()], object)}
+        for name, columns in databases.items()
+    }
+
+
+def _fixed(databases: dict[str, tables.Table], config: dict) -> dict[str, str]:
+    """Split of every content of the databases whose manifest's own splits are kept."""
+    fixed: dict[str, tuple[str, str]] = {}
+    for name, columns in databases.items():
+        if not config['databases'][name]['keep']:
+            continue
+        for content, split, image_id in zip(
+            *(columns[k].tolist() for k in ('content', 'split', 'image_id')), strict=True
+        ):
+            first, other = fixed.setdefault(content, (split, f'{name}/{image_id}'))
+            if first != split:
+                raise ValueError(
+                    f'{other} is in {first} and {name}/{image_id}, which shows the same, in '
+                    f'{split}; set config.databases.{name}.keep=False or lower config.distance.'
+                )
+    return {content: split for content, (split, _) in fixed.items()}
+
+
+def _write_split(
+    index: int,
+    databases: dict[str, tables.Table],
+    fixed: dict[str, str],
+    config: dict,
+    workdir: Path,
+    mark: str,
+) -> tuple[dict, list[Path]]:
+    """Draws a split and commits its CSV and one manifest per database: (record, paths)."""
+    members = {name: set(columns['content'].tolist()) for name, columns in databases.items()}
+    sides = splits.divide(members, config['split_shares'], config['seed'], index, fixed)
+    divided = {
+        name: columns | {'split': np.array([sides[c] for c in columns['content'].tolist()], object)}
+        for name, columns in databases.items()
+    }
+    parts = [
+        {'database': np.full(len(columns['image_id']), name, object)}
+        | {k: columns[k] for k in ('image_id', 'ref_id', 'split', 'content')}
+        for name, columns in divided.items()
+    ]
+    paths = [workdir / f'split_{index:02d}.csv']
+    tables.write(paths[0], tables.concatenate(parts), fingerprint=mark)
+    record = {'file': paths[0].name, 'sha256': artifacts.meta(paths[0])['sha256']}
+    for name, columns in divided.items():
+        meta = tables.read(config['databases'][name]['manifest'])[1] | {'split_csv': record}
+        paths.append(workdir / paths[0].stem / f'{name}.parquet')
+        manifest.write(paths[-1], columns, meta, mark)
+    images = {name: collections.Counter(x['split'].tolist()) for name, x in divided.items()}
+    held = {
+        name: collections.Counter(sides[content] for content in inside)
+        for name, inside in members.items()
+    }
+    return record | {'images': images, 'contents': held}, paths
+
+
+def _contents_table(rows: tables.Table) -> tables.Table:
+    files = np.array([Path(file).name for file in rows['file'].tolist()], object)
+    named = {k: rows[k] for k in ('database', 'ref_id', 'content', 'exact', 'perceptual')}
+    return named | {'file': files}
+
+
+def _shared_table(rows: tables.Table, found: list[tuple[int, int, str, float]]) -> tables.Table:
+    """Pairs of references that show the same; `value` is bits of 255, of crops a correlation."""
+    first, other = (np.array([pair[k] for pair in found], int) for k in (0, 1))
+    return {
+        'database': rows['database'][first],
+        'ref_id': rows['ref_id'][first],
+        'other_database': rows['database'][other],
+        'other_ref_id': rows['ref_id'][other],
+        'match': np.array([pair[2] for pair in found], object),
+        'value': np.array([pair[3] for pair in found], np.float64),
+        'content': rows['content'][first],
+    }

@@ -1,0 +1,92 @@
+"""What a model knows of an image: bytes, recipe, reference or content, trained on or validated."""
+
+import numpy as np
+import pytest
+
+from iqa_jax.data import exposure, manifest
+from iqa_jax.images import io
+
+
+def rows(*images: dict):
+    """Manifest rows of the given values; the rest is the manifest's defaults."""
+    names = {name for image in images for name in image}
+    defaults = {'ref_id': 'none', 'type': -1, 'level': 0, 'seed': 0}
+    columns = {
+        name: np.array([image.get(name, defaults.get(name, '')) for image in images], object)
+        for name in names
+    }
+    return manifest.complete(columns, 'rows')
+
+
+JPEG = {'image_id': 'a_10_03', 'ref_id': 'a', 'type': 10, 'level': 3, 'seed': 7, 'ref_sha256': 'aa'}
+TRAINED = rows(
+    JPEG,
+    {'image_id': 'b', 'ref_id': 'b', 'sha256': 'bb', 'content': 'harbour'},
+    {'image_id': 'c_1', 'ref_id': 'c', 'sha256': 'c1', 'database': 'live'},
+)
+KNOWN = exposure.record([TRAINED], [], [])
+
+
+HARBOUR = {'sha256': 'yy', 'content': 'harbour'}
+LIVE = {'image_id': 'c_2', 'ref_id': 'c', 'sha256': 'c2', 'database': 'live'}
+
+
+@pytest.mark.parametrize(
+    ('image', 'want'),
+    [
+        (JPEG | {'image_id': 'another_name'}, exposure.IMAGE),
+        (JPEG | {'sha256': 'stored by now', 'file': ''}, exposure.IMAGE),
+        (JPEG | {'level': 4}, exposure.REFERENCE),
+        (JPEG | {'ref_sha256': 'other'}, exposure.UNSEEN),
+        ({'image_id': 'a', 'ref_id': 'a', 'type': 0, 'sha256': 'aa'}, exposure.REFERENCE),
+        ({'image_id': 'x', 'ref_id': 'x', 'sha256': 'bb'}, exposure.IMAGE),
+        ({'image_id': 'b_1', 'ref_id': 'b', 'ref_sha256': 'bb'}, exposure.REFERENCE),
+        ({'image_id': 'y', 'ref_id': 'y'} | HARBOUR, exposure.REFERENCE),
+        ({'image_id': 'b', 'ref_id': 'b', 'sha256': 'b2'}, exposure.UNSEEN),
+        (LIVE, exposure.REFERENCE),
+        (LIVE | {'database': 'csiq'}, exposure.UNSEEN),
+        ({'image_id': 'c_1', 'ref_id': 'c'}, exposure.UNSEEN),
+    ],
+)  # fmt: skip
+def test_an_image_is_known_by_bytes_recipe_reference_or_content(image, want):
+    found = exposure.seen(rows(image), KNOWN)
+    assert found.dtype == np.int8 and found.tolist() == [want]
+
+
+def test_the_pristine_row_of_the_same_manifest_tells_the_reference():
+    pristine = {'image_id': 'a', 'ref_id': 'a', 'type': 0, 'sha256': 'aa'}
+    stored = {k: v for k, v in JPEG.items() if k != 'ref_sha256'} | {'sha256': 'a3'}
+    assert exposure.seen(rows(pristine, stored), KNOWN).tolist() == [2, 3]
+    assert exposure.seen(rows(stored), KNOWN).tolist() == [0]
+
+
+def test_files_without_a_digest_are_read(tmp_path):
+    for name, level in (('a', 1), ('b', 2), ('copy_of_a', 1)):
+        image = io.encode_png(np.full((8, 8, 3), level, np.uint8))
+        (tmp_path / f'{name}.png').write_bytes(image)
+    known, tested = (
+        rows(*({'image_id': n, 'ref_id': n, 'file': str(tmp_path / f'{n}.png')} for n in names))
+        for names in (('a',), ('copy_of_a', 'b', 'missing'))
+    )
+    assert exposure.seen(tested, exposure.record([known], [], [])).tolist() == [3, 0, 0]
+
+
+def test_validation_is_told_apart_and_earlier_trainings_count():
+    parts = [rows({'image_id': n, 'ref_id': n, 'sha256': n}) for n in 'abcd']
+    first = exposure.record([parts[0]], [parts[1]], [])
+    second = exposure.record([parts[1]], [parts[2]], [first])
+    tested = rows(*({'image_id': n, 'ref_id': n, 'sha256': n} for n in 'abcd'))
+    assert exposure.seen(tested, first).tolist() == [3, 1, 0, 0]
+    assert exposure.seen(tested, second).tolist() == [3, 3, 1, 0]
+    again = exposure.record([], [parts[0]], [second])  # trained on before, only watched now
+    assert exposure.seen(tested, again).tolist() == [3, 3, 1, 0]
+    assert (np.diff(second['key'].astype(object)) > 0).all()
+    assert second['key'].dtype == np.uint64 and len(second['key']) == 6
+
+
+def test_a_model_that_saw_nothing_knows_nothing():
+    nameless = rows({'image_id': 'a', 'ref_id': 'a'})
+    nothing = exposure.record([nameless], [], [])
+    assert len(nothing['key']) == 0
+    assert exposure.seen(TRAINED, nothing).tolist() == [0, 0, 0]
+    assert exposure.seen(nameless, KNOWN).tolist() == [0]

@@ -1,0 +1,36 @@
+"""Image bytes by name: files of their own and records of ArrayRecord files."""
+
+import pytest
+
+from iqa_jax.data import records
+from iqa_jax.images import io
+
+ITEMS = [b'first', b'', b'x' * 100_000]
+
+
+def test_records_come_back_by_name(tmp_path):
+    path = tmp_path / 'folder/many.array_record'
+    records.write(path, ITEMS)
+    assert [records.read(records.name(path, i)) for i in range(3)] == ITEMS
+    assert records.exists(records.name(path, 1))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # no draft is left
+
+
+def test_a_plain_file_is_read_as_it_is(tmp_path):
+    # A mark of a record needs the suffix before it.
+    for name in ('a.png', 'odd#3', 'x.array_record#y.png'):
+        (tmp_path / name).write_bytes(b'bytes')
+        assert records.read(tmp_path / name) == b'bytes' and records.exists(tmp_path / name)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    path = tmp_path / 'many.array_record'
+    with pytest.raises(io.ImageError, match=r'many.array_record is not a file'):
+        records.read(records.name(path, 0))
+    assert not records.exists(records.name(path, 0))
+    records.write(path, ITEMS)
+    with pytest.raises(io.ImageError, match='has no record 3'):
+        records.read(records.name(path, 3))
+    path.write_bytes(b'not an ArrayRecord file at all')
+    with pytest.raises(io.ImageError, match='many.array_record is not an intact ArrayRecord file'):
+        records.read(records.name(path, 0))

@@ -1,0 +1,200 @@
+"""split: two databases that share photographs under other names, in other formats and sizes."""
+
+import csv
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iqa_jax.data import exposure, manifest, sources, tables
+from iqa_jax.tasks import split
+
+# File of the other database -> the photograph of the first one that it shows.
+SHARED = {'h1.jpg': 'I02', 'h2.bmp': 'I05', 'h3.png': 'I07'}
+
+
+@pytest.fixture(scope='module')
+def databases(tmp_path_factory):
+    """`full` with references and distorted JPEG files, `crops` of images without a reference."""
+    folder = tmp_path_factory.mktemp('databases')
+    photos = [Image.open(file).convert('RGB') for file in sources.photo_files('')]
+    lines = ['image_id,ref_id,file,type,level,split,mos']
+    for number, photo in enumerate(photos[:8]):
+        name = f'I{number:02d}'
+        photo.save(folder / f'{name}.png')
+        lines.append(f'{name},{name},{name}.png,0,0,pool,nan')
+        for level, quality in ((1, 60), (2, 10)):
+            photo.save(folder / f'{name}_{level}.jpg', quality=quality)
+            lines.append(f'{name}_{level},{name},{name}_{level}.jpg,10,{level},pool,{quality}')
+    (folder / 'full.csv').write_text('\n'.join(lines))
+    photos[2].resize((256, 192), Image.Resampling.BICUBIC).save(folder / 'h1.jpg', quality=50)
+    photos[5].save(folder / 'h2.bmp')
+    photos[7].crop((11, 90, 353, 378)).resize((300, 252)).save(folder / 'h3.png')
+    (folder / 'cut.png').write_bytes((folder / 'h3.png').read_bytes()[:5000])
+    for number, photo in enumerate(photos[8:12]):
+        photo.save(folder / f'k{number}.webp', lossless=True)
+    files = [*SHARED, 'cut.png', *(f'k{number}.webp' for number in range(4))]
+    own = ['train' if i < 5 else 'test' for i in range(len(files))]
+    rows = [f'{f[:2]},{f},{s}' for f, s in zip(files, own, strict=True)]
+    (folder / 'crops.csv').write_text('\n'.join(['image_id,file,split', *rows]))
+    return folder
+
+
+def settings(folder, **changes) -> dict:
+    return {
+        'task': 'split', 'root': str(folder),
+        'databases': {
+            name: {'manifest': f'{name}.csv', 'keep': False} for name in ('full', 'crops')
+        },
+        'split_shares': (3, 0, 2, 0), 'count': 10, 'distance': 60, 'correlation': 0.7,
+        'crop_pairs': 1000, 'shard_size': 5, 'seed': 0,
+    } | changes  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def made(databases, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('splits')
+    return split.run(settings(databases), workdir), workdir
+
+
+def read(workdir, index: int) -> list[dict]:
+    with open(workdir / f'split_{index:02d}.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_shared_references_are_listed_with_how_they_were_found(made):
+    summary, workdir = made
+    table = tables.read(workdir / 'shared.csv')[0]
+    names = ('database', 'ref_id', 'other_database', 'other_ref_id', 'match')
+    found = list(zip(*(table[name].tolist() for name in names), strict=True))
+    assert found == [
+        ('full', 'I02', 'crops', 'h1', 'perceptual'),
+        ('full', 'I05', 'crops', 'h2', 'exact'),
+        ('full', 'I07', 'crops', 'h3', 'crop'),
+    ]
+    assert 0 <= table['value'][0] <= 60 and table['value'][1] == 0 and table['value'][2] >= 0.7
+    counts = {k: summary[k] for k in ('images', 'references', 'contents', 'shared', 'quarantined')}
+    assert counts == {
+        'images': 32, 'references': 16, 'contents': 13, 'shared': 3, 'quarantined': 1,
+    }  # fmt: skip
+    listed = tables.read(workdir / 'quarantine.csv')[0]
+    assert listed['file'][0].endswith('cut.png') and 'truncated' in listed['reason'][0]
+
+
+@pytest.mark.parametrize('index', range(10))
+def test_no_content_is_on_two_sides_in_any_database(made, index):
+    rows = read(made[1], index)
+    sides = {(row['database'], row['ref_id']): row['split'] for row in rows}
+    assert len(rows) == 32 and len(sides) == 16
+    assert all(sides[row['database'], row['ref_id']] == row['split'] for row in rows)
+    for file, ref_id in SHARED.items():
+        assert sides['crops', file[:2]] == sides['full', ref_id]
+    for name in ('full', 'crops'):
+        held = [side for (database, _), side in sides.items() if database == name]
+        assert (held.count('train'), held.count('test')) == (5, 3)
+
+
+def test_digests_are_those_of_the_files_and_the_manifests_hold_the_split(made, databases):
+    summary, workdir = made
+    assert len(set(summary['digests'].values())) == len(summary['digests']) == 10
+    record = json.loads((workdir / 'splits.json').read_text())
+    for entry in record['splits']:
+        data = (workdir / entry['file']).read_bytes()
+        assert entry['sha256'] == hashlib.sha256(data).hexdigest()
+        assert summary['digests'][entry['file']] == entry['sha256']
+        assert entry['contents']['crops'] == {'train': 5, 'test': 3}
+        assert entry['images']['full'] == {'train': 15, 'test': 9}
+    columns = manifest.read(workdir / 'split_03/full.parquet')
+    sides = {row['image_id']: row for row in read(workdir, 3) if row['database'] == 'full'}
+    before = manifest.read(databases / 'full.csv')
+    for name in ('image_id', 'file', 'type', 'mos'):
+        np.testing.assert_array_equal(columns[name], before[name])
+    for name in ('split', 'content'):
+        assert columns[name].tolist() == [sides[i][name] for i in columns['image_id'].tolist()]
+
+
+def test_a_model_of_one_database_knows_what_the_other_shares_with_it(made):
+    full, crops = (
+        manifest.read(made[1] / f'split_00/{name}.parquet') for name in ('full', 'crops')
+    )
+    seen = exposure.seen(crops, exposure.record([full], [], []))
+    known = dict(zip(crops['image_id'].tolist(), seen.tolist(), strict=True))
+    assert known == dict.fromkeys(known, exposure.UNSEEN) | {
+        'h1': exposure.REFERENCE, 'h2': exposure.REFERENCE, 'h3': exposure.REFERENCE,
+    }  # fmt: skip
+
+
+def test_the_splits_do_not_depend_on_the_order_of_rows_or_databases(made, databases, tmp_path):
+    for name in ('full', 'crops'):
+        header, *lines = (databases / f'{name}.csv').read_text().splitlines()
+        (databases / f'{name}_turned.csv').write_text('\n'.join([header, *lines[::-1]]))
+    turned = {name: {'manifest': f'{name}_turned.csv', 'keep': False} for name in ('crops', 'full')}
+    split.run(settings(databases, databases=turned, count=2), tmp_path / 'turned')
+    for index in range(2):
+        found = [read(folder, index) for folder in (tmp_path / 'turned', made[1])]
+        assert found[0] != found[1]
+        assert sorted(map(str, found[0])) == sorted(map(str, found[1]))
+
+
+def test_splits_of_a_manifest_can_be_kept_and_the_others_follow(databases, tmp_path):
+    both = settings(databases, count=2)['databases'] | {
+        'crops': {'manifest': 'crops.csv', 'keep': True}
+    }
+    split.run(settings(databases, databases=both, count=2), tmp_path)
+    for index in range(2):
+        rows = read(tmp_path, index)
+        sides = {(row['database'], row['ref_id']): row['split'] for row in rows}
+        for i, file in enumerate([*SHARED, 'cut.png', *(f'k{n}' for n in range(4))]):
+            assert sides['crops', file[:2]] == ('train' if i < 5 else 'test')
+        assert [sides['full', ref_id] for ref_id in SHARED.values()] == ['train'] * 3
+    text = (databases / 'full.csv').read_text()
+    (databases / 'parted.csv').write_text(text.replace('I05_1.jpg,10,1,pool', 'I05_1.jpg,10,1,val'))
+    both['full'] = {'manifest': 'parted.csv', 'keep': True}
+    with pytest.raises(
+        ValueError, match=r'full/I05 is in pool and full/I05_1.* in val; set config'
+    ):
+        split.run(settings(databases, databases={'full': both['full']}), tmp_path / 'parted')
+
+
+def test_large_databases_are_said_to_be_not_searched_for_crops(databases, tmp_path):
+    summary = split.run(settings(databases, crop_pairs=40, count=1), tmp_path)
+    assert summary['shared'] == 2
+    assert '3 pairs of databases not searched for crops' in summary['headline']
+    record = json.loads((tmp_path / 'splits.json').read_text())
+    pairs = [['crops', 'crops'], ['crops', 'full'], ['full', 'full']]
+    assert record['crops_not_searched'] == pairs
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'databases': {}}, 'config.databases is empty'),
+        ({'count': 0}, 'config.count=0; use 1 or more'),
+        ({'distance': 200}, 'config.distance=200; use 0 to 127 bits'),
+        ({'correlation': 0}, 'config.correlation=0; use more than 0'),
+        ({'split_shares': (1, 1)}, 'four non-negative numbers'),
+        ({'split_shares': (30, 0, 1, 0)}, 'Database full has 8 contents, too few: split test'),
+        (
+            {'databases': {'full': {'manifest': 'full.csv'}}},
+            r'config\.databases\.full\.keep is mis',
+        ),
+    ],
+)
+def test_what_cannot_work_is_a_sentence(databases, tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        split.run(settings(databases, **changes), tmp_path)
+
+
+def test_through_main_with_exit_code_3_and_again_nothing_to_do(main, databases, tmp_path):
+    crops = f'--config.databases.photos.manifest={databases / "crops.csv"}'
+    arguments = ('--config', 'configs/split.py:smoke', '--workdir', str(tmp_path / 'out'), crops)
+    done = main(*arguments)
+    assert done.returncode == 3, done.stderr
+    assert 'split: 8 contents, 8 images, 1 quarantined, 8 references' in done.stderr
+    assert {row['database'] for row in read(tmp_path / 'out', 1)} == {'photos'}
+    before = (tmp_path / 'out/stage.json').stat().st_mtime_ns
+    done = main(*arguments)
+    assert done.returncode == 3 and 'split: up to date' in done.stderr
+    assert (tmp_path / 'out/stage.json').stat().st_mtime_ns == before
