@@ -3,7 +3,11 @@
     python -m iqa_jax.main --config configs/train_denoiser.py --workdir runs/denoiser
 
 `--config.photos=DIR` takes your own photographs (512x384 or larger); '' is the bundled ones.
-`:smoke` is a tiny form.
+`:smoke` is a tiny form. Its files are those that the package ships (iqa_jax/distortions/data).
+
+PSNR in dB on the 3 photographs held out, at sigma 15, 25 and 50: denoised 31.80, 29.47 and 26.49;
+noisy 25.08, 20.89 and 15.43; by the best Gaussian filter 29.44, 27.21 and 24.75. One core of an
+AMD EPYC, shared with other work: 31 min.
 """
 
 from ml_collections import ConfigDict
@@ -27,17 +31,17 @@ def get_config(arg: str = '') -> ConfigDict:
             'layers': 3 if smoke else 10,
             'channels': 8 if smoke else 32,
             # --- optimiser ---
-            'total_steps': 4 if smoke else 9000,
+            'total_steps': 4 if smoke else 20000,
             'warmup_steps': 1 if smoke else 100,
             'schedule': 'cosine',
-            'learning_rate': 5e-3,
+            'learning_rate': 4e-3,
             'decay_at': (),
             'decay_factor': 1.0,
             'clip_norm': 1.0,
             # --- housekeeping ---
             'eval_sigmas': (25,) if smoke else (15, 25, 50),  # of 255
-            'eval_steps': 2 if smoke else 1500,
-            'checkpoint_steps': 2 if smoke else 300,
+            'eval_steps': 2 if smoke else 2000,
+            'checkpoint_steps': 2 if smoke else 500,
             'log_steps': 2 if smoke else 100,
             'seed': 0,
         }
