@@ -61,6 +61,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=['iqa_jax', 'iqa_jax.*']),
     package_data={
         'iqa_jax.data': ['photos/*'],
+        'iqa_jax.distortions': ['data/*'],
         'iqa_jax.evaluation': ['*.html'],
         'iqa_jax.fr_metrics': ['data/*'],
     },

@@ -17,13 +17,13 @@ MULTIPLICATIVE_VARIANCES = (0.001, 0.005, 0.01, 0.02, 0.05)
 
 def white_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 11: Gaussian noise per sample of float32 [H, W, 3] in [0, 1], clipped."""
-    return _add_gaussian(image, WHITE_VARIANCES, level, key)
+    return add_gaussian(image, WHITE_VARIANCES, level, key)
 
 
 def color_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> jax.Array:
     """KADID type 12: Gaussian noise on the studio-range YCbCr planes of float32 [H, W, 3]."""
     ycbcr = colour.rgb_to_ycbcr(colour.to_planes(image))
-    noisy = _add_gaussian(ycbcr, COLOR_VARIANCES, level, key)
+    noisy = add_gaussian(ycbcr, COLOR_VARIANCES, level, key)
     return colour.to_pixels(jnp.clip(colour.ycbcr_to_rgb(noisy), 0, 1))
 
 
@@ -43,7 +43,8 @@ def multiplicative_noise(image: jax.Array, level: jax.Array, key: jax.Array) -> 
     return jnp.clip(image + image * half_width * uniform, 0, 1)
 
 
-def _add_gaussian(x: jax.Array, variances: tuple, level: jax.Array, key: jax.Array) -> jax.Array:
+def add_gaussian(x: jax.Array, variances: tuple, level: jax.Array, key: jax.Array) -> jax.Array:
+    """White Gaussian noise of the level's variance on float32 of any shape, clipped to [0, 1]."""
     deviation = jnp.asarray([math.sqrt(v) for v in variances])[level - 1]
     # Else XLA's CPU backend draws again for the extremes of the stretch and for its result.
     noise = filters.materialize(random_bits.normal(key, x.shape))
