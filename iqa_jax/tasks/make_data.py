@@ -14,10 +14,10 @@ from absl import logging
 
 from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import (
-    equalise,
     kadis,
     kadis_builder,
     manifest,
+    proxies,
     records,
     shards,
     sources,
@@ -256,27 +256,22 @@ def _write_tables(
     columns: tables.Table, quarantine: list[dict], config: dict, workdir: Path, mark: str
 ) -> list[Path]:
     """Commits manifest, raw scores, equalisation tables, proxies and the quarantine list."""
-    train = columns['split'] == 'train'
-    ids = {'image_id': columns['image_id']}
-    directions, mappings, proxies = {}, {}, {}
-    for name in config['metrics']:
-        better = fr_metrics.metric(name).higher_is_better
-        directions[name] = {'higher_is_better': better, 'origin': f'full-reference metric {name}'}
-        mappings[name] = equalise.fit(
-            columns[name][train], better, config['equalisation'], config['knots']
-        )
-        proxies[name] = equalise.apply(mappings[name], columns[name])
-    equalised = {
-        name: {'higher_is_better': True, 'origin': f'{name}, {config["equalisation"]} on train'}
-        for name in proxies
+    raw = {name: columns[name] for name in config['metrics']}
+    better = {name: fr_metrics.metric(name).higher_is_better for name in raw}
+    origin = {
+        name: {'higher_is_better': better[name], 'origin': f'full-reference metric {name}'}
+        for name in raw
     }
+    ids, train = columns['image_id'], columns['split'] == 'train'
+    equalised, described, mappings = proxies.equalised(
+        ids, raw, better, train, config['equalisation'], config['knots']
+    )
     names = ('manifest.parquet', 'scores.parquet', 'proxies.parquet', 'equalisation.json')
     paths = [workdir / name for name in (*names, 'quarantine.csv')]
-    raw = {name: columns[name] for name in config['metrics']}
     if parallel.is_main():
         manifest.write(paths[0], columns, {'database': config['database']}, mark)
-        tables.write(paths[1], ids | raw, {'columns': directions}, mark)
-        tables.write(paths[2], ids | proxies, {'columns': equalised}, mark)
+        tables.write(paths[1], {'image_id': ids} | raw, {'columns': origin}, mark)
+        tables.write(paths[2], equalised, {'columns': described}, mark)
         artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
         artifacts.commit(paths[4], tables.quarantine_csv(quarantine), fingerprint=mark)
     return paths
