@@ -1,6 +1,8 @@
 """Speed of making data, part by part.
 
-    python benchmarks/data_speed.py distortions [name or number ...]   # half a minute on two cores
+    python benchmarks/data_speed.py distortions [name or number ...]
+    python benchmarks/data_speed.py kadis [--photos=400]
+    python benchmarks/data_speed.py input [--steps=30]
 
 `distortions`: milliseconds per image of every type, batches of 8 photographs of 512x384, 8 bits in
 and out, all cores; compilation is not counted, the copy to and from the device is. A level's time
@@ -14,15 +16,27 @@ functions' times of the same operations, one image at a time on one thread of an
 two cores, best of 2, +-50 %. The bar is a fifth of its time where that is over 10 ms, and its time
 elsewhere; the worst level is held against it. No type may take more than 40 ms except those in
 `UNLIMITED`.
+
+`kadis`: distorting alone and the eleven metrics alone, every type once, against `make_data` with
+configs/kadis_make.py doing both; resident memory while it goes on; and the time for 700,000 images
+that a run of a quarter of the photographs prints, against the pace of the whole run.
+
+`input`: the network of configs/train_proxies.py from random weights on distorted versions of the
+first bundled photographs. The median step, and the share of all step time spent waiting for the
+next batch; the first step, which compiles, is not counted. Each kind starts with an empty cache.
 """
 
 import argparse
 import functools
+import pathlib
 import statistics
+import sys
 import time
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from benchmarks import data_speed_input, data_speed_kadis
 from iqa_jax import distortions
 from iqa_jax.data import sources
 
@@ -107,8 +121,12 @@ def main() -> None:
     parts = parser.add_subparsers(required=True)
     part = parts.add_parser('distortions', help='milliseconds per image of every type')
     part.add_argument('names', nargs='*', help='names or KADID numbers; all types if none')
-    part.add_argument('--rounds', type=int, default=5)
+    part.add_argument('--rounds', type=int, default=20)
     part.set_defaults(run=run_distortions)
+    for name, module in (('kadis', data_speed_kadis), ('input', data_speed_input)):
+        part = parts.add_parser(name, help=module.__doc__.partition(': ')[2])
+        module.add_arguments(part)
+        part.set_defaults(run=module.run)
     args = parser.parse_args()
     args.run(args)
 

@@ -1,25 +1,14 @@
-"""How long training waits for its batches: stored images, cached or decoded anew, and recipes.
-
-    python benchmarks/input_pipeline.py [--steps=30] [--photos=6] [--threads=2]
-
-Trains the network of configs/train_proxies.py (crops of 128x128, batches of 16) from random weights
-on distorted versions of the first bundled photographs. Prints one line per kind of data: the median
-step in milliseconds and the share of all step time spent waiting for the next batch. The first
-step, which compiles, is not counted. Each kind starts with an empty cache. 2 cores of an AMD EPYC
-that other work shared: 7 min 16 s.
-"""
+"""The part `input` of data_speed.py: how long training waits for its batches."""
 
 import argparse
 import json
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from configs import make_data as make_data_config
 from configs import train_proxies
 from iqa_jax.data import sources
@@ -73,18 +62,17 @@ def measure(folder: pathlib.Path, name: str, steps: int, threads: int) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its command line."""
     parser.add_argument('--steps', type=int, default=30)
     parser.add_argument('--photos', type=int, default=6)
     parser.add_argument('--threads', type=int, default=2)
-    options = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints one line per kind of data: stored and cached, stored and decoded anew, recipes."""
     with tempfile.TemporaryDirectory() as folder:
-        make(pathlib.Path(folder), options.photos)
+        make(pathlib.Path(folder), args.photos)
         for name in CASES:
-            row = measure(pathlib.Path(folder), name, options.steps, options.threads)
+            row = measure(pathlib.Path(folder), name, args.steps, args.threads)
             print(json.dumps(row | {'cores': os.cpu_count()}), flush=True)
-
-
-if __name__ == '__main__':
-    main()

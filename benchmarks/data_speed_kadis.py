@@ -1,13 +1,4 @@
-"""What a labelled image of a KADIS-like data set costs: time, memory, and the printed estimate.
-
-    python benchmarks/kadis_speed.py [--photos 400]
-
-Photographs are mirrored and shifted forms of the bundled ones, 512x384. Three parts, in one run:
-1. distorting alone and the eleven metrics alone, every type once, against `make_data` doing both;
-2. resident memory while it goes on;
-3. the time for 700,000 images that a run of a quarter of the photographs prints, against the pace
-   of the whole run.
-"""
+"""The part `kadis` of data_speed.py: time, memory and estimate of a KADIS-like data set."""
 
 import argparse
 import tempfile
@@ -27,11 +18,14 @@ LEVELS = np.arange(1, 6)
 ROUNDS = 3
 
 
-def main() -> None:
-    """Prints the three parts."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--photos', type=int, default=400)
-    count = parser.parse_args().photos
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its command line."""
+    parser.add_argument('--photos', type=int, default=400, help='mirrored and shifted bundled ones')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints what a labelled image costs, the memory on the way, and how good the estimate is."""
+    count = args.photos
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_photos(folder / 'few', count // 4)
@@ -40,9 +34,9 @@ def main() -> None:
         distorting, scoring = alone(config)
         print(f'distorting alone {distorting:.1f} ms per image, mean over types at batch 5')
         print(f'{len(config["metrics"])} metrics alone {scoring:.1f} ms per pair at batch 5')
-        short = run(config | {'photos': str(folder / 'few')}, folder / 'short')
+        short = label(config | {'photos': str(folder / 'few')}, folder / 'short')
         memory: list[float] = []
-        whole = run(config | {'photos': str(folder / 'all')}, folder / 'whole', memory)
+        whole = label(config | {'photos': str(folder / 'all')}, folder / 'whole', memory)
         both = distorting + scoring
         print(
             f'make_data {whole:.1f} ms per labelled image over {5 * count} images, '
@@ -97,7 +91,7 @@ def milliseconds(function) -> float:
     return 1000 * float(np.median(times)) / len(LEVELS)
 
 
-def run(config: dict, workdir: Path, memory: list[float] | None = None) -> float:
+def label(config: dict, workdir: Path, memory: list[float] | None = None) -> float:
     """Runs the stage; ms per labelled image as it estimates it. `memory` takes MiB per shard."""
     found = {}
     make, estimate = shards.make, shards.seconds_per_image
@@ -118,7 +112,3 @@ def run(config: dict, workdir: Path, memory: list[float] | None = None) -> float
     finally:
         shards.make, shards.seconds_per_image = make, estimate
     return 1000 * found['pace'][0]
-
-
-if __name__ == '__main__':
-    main()
