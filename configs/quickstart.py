@@ -6,8 +6,8 @@
 `--config.photos=DIR` takes a folder of your own photographs (512x384 or larger).
 Opinions come from a SIMULATED panel, and every figure that rests on them says so.
 
-2 cores of an AMD EPYC: 7 min 43 s, 3.8 GiB. SRCC with the mean equalised proxy on photographs never
-trained on 0.655 [0.483, 0.814] (8 photographs, 608 images, bootstrap by photograph).
+2 cores of an AMD EPYC: 8 min 40 s, 3.6 GiB. SRCC with the mean equalised proxy on photographs never
+trained on 0.661 [0.505, 0.809] (8 photographs, 608 images, bootstrap by photograph).
 """
 
 import pathlib
