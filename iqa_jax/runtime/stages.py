@@ -101,17 +101,19 @@ class Stage:
         return summary
 
 
-@functools.cache
 def code_identity() -> list:
-    """What can change a result beside its inputs: SHA-256 of the package, versions of libraries.
+    """What can change a result beside its inputs: SHA-256 of the package, versions of libraries."""
+    return [_source_digest(), artifacts.versions()]
 
-    The digest is of code, page templates, tables and weights; results of others are not ours.
-    """
+
+@functools.cache
+def _source_digest() -> str:
+    """SHA-256 of code, page templates, tables and weights; results of others are not ours."""
     package = pathlib.Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for file in sorted(f for f in package.rglob('*') if f.suffix in CODE_SUFFIXES):
         digest.update(f'{file.relative_to(package)}\0'.encode() + file.read_bytes())
-    return [digest.hexdigest(), artifacts.versions()]
+    return digest.hexdigest()
 
 
 def check_config(

@@ -62,7 +62,7 @@ def test_what_changes_the_fingerprint(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(artifacts, 'versions', lambda: {'jax': '99'})
         others.append(mark())
-    monkeypatch.setattr(stages, 'code_identity', lambda: ['other code'])
+    monkeypatch.setattr(stages, '_source_digest', lambda: 'other code')
     others.append(mark())
     assert len({first, *others}) == len(others) + 1
 
