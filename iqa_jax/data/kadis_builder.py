@@ -101,8 +101,8 @@ def write(
 def _make(work: tuple[int, list[shards.Photo], str], settings: dict, workdir: Path) -> None:
     index, photos, mark = work
     # A runner may start the same work twice at once.
-    artifacts.set_writer(f'{socket.gethostname()}-{os.getpid()}')
-    shards.make(photos, settings, workdir, index, mark)
+    with artifacts.writing_as(f'{socket.gethostname()}-{os.getpid()}'):
+        shards.make(photos, settings, workdir, index, mark)
 
 
 def _examples(part: tuple[tables.Table, dict[str, np.ndarray]]) -> Iterator[tuple[str, dict]]:

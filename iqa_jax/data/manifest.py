@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
+from iqa_jax import distortions
 from iqa_jax.data import tables
 
 COLUMNS = {
@@ -64,9 +66,20 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
 
 
 def read(path: str | Path) -> tables.Table:
-    """Reads a manifest in Parquet or CSV; its paths come back joined to the manifest's folder."""
+    """Reads a manifest in Parquet or CSV; its paths come back joined to the manifest's folder.
+
+    Warns when it has recipes that other code, libraries or another kind of device made.
+    """
     path = Path(path)
-    columns = complete(tables.read(path)[0], path)
+    table, meta = tables.read(path)
+    columns = complete(table, path)
+    made_by, here = meta.get('recipes_by'), distortions.identity()
+    if made_by and made_by != here and np.any(columns['file'] == ''):
+        changed = ', '.join(key for key in here if here[key] != made_by.get(key))
+        logging.warning(
+            'Recipes of %s may give other pixels than those that were scored, as %s changed since; '
+            'run make_data again to be sure.', path, changed,
+        )  # fmt: skip
     for name in _PATHS:
         files = columns[name].tolist()
         files = [os.path.normpath(path.parent / f) if f else '' for f in files]

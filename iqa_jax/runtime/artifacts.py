@@ -157,6 +157,17 @@ def set_writer(name: int | str) -> None:
     _writer = name
 
 
+@contextlib.contextmanager
+def writing_as(name: int | str) -> Iterator[None]:
+    """`set_writer` for the time of a block."""
+    before = _writer
+    set_writer(name)
+    try:
+        yield
+    finally:
+        set_writer(before)
+
+
 def draft_path(path: Path) -> pathlib.Path:
     """Where this process writes what will replace `path`, for files too large for `write`."""
     path = pathlib.Path(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax import fr_metrics
+from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import (
     kadis,
     kadis_builder,
@@ -53,13 +53,16 @@ def run(config: dict, workdir: str | Path) -> dict:
     if config['shard']:
         folder = workdir / 'parts' / f'{part}_of_{parts}'
         identity |= {'part': [part, parts]}
-        artifacts.set_writer(f'part{part}of{parts}')  # parts may share a machine with each other
     digests = [[photo.ref_id, photo.sha256 or photo.refused] for i in mine for photo in groups[i]]
     stage = stages.Stage('make_data', folder, identity | {'photos': digests})
     if (summary := stage.done(lambda: _has_images(workdir, mine, config, stage))) is not None:
         return summary
     start = time.monotonic()
-    durations = _make(groups, mine, settings, config, workdir)
+    # Parts may share a machine with each other and with the run that joins them.
+    with artifacts.writing_as(
+        f'part{part}of{parts}' if config['shard'] else parallel.process_index()
+    ):
+        durations = _make(groups, mine, settings, config, workdir)
     estimate = _estimate(durations, config, parts)
     if config['shard']:
         return _finish_part(stage, groups, mine, workdir, start, estimate)
@@ -228,7 +231,8 @@ def _write_tables(
     names = ('manifest.parquet', 'scores.parquet', 'proxies.parquet', 'equalisation.json')
     paths = [workdir / name for name in (*names, 'quarantine.csv')]
     if parallel.is_main():
-        manifest.write(paths[0], columns, {'database': config['database']}, mark)
+        about = {'database': config['database'], 'recipes_by': distortions.identity()}
+        manifest.write(paths[0], columns, about, mark)
         tables.write(paths[1], {'image_id': ids} | raw, {'columns': origin}, mark)
         tables.write(paths[2], equalised, {'columns': described}, mark)
         artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iqa_jax import distortions
 from iqa_jax.data import manifest, records, shards, store, tables
 from iqa_jax.images import io
 from iqa_jax.tasks import make_data
@@ -256,7 +257,9 @@ def test_a_photograph_that_cannot_be_read_for_a_moment_is_not_left_out_for_good(
     assert (summary['quarantined'], summary['photos']) == (0, 2)
 
 
-def test_a_name_that_is_no_text_is_quarantined(stage, photos):
+def test_a_name_that_is_no_text_is_quarantined(stage, photos, monkeypatch):
+    # The name in the captured log would break the protocol between pytest's processes.
+    monkeypatch.setattr(shards.logging, 'warning', lambda *_: None)
     os.rename(photos / 'photo1.png', os.fsencode(photos) + b'/\xff.png')
     summary = stage(split_shares=(1, 0, 0, 0), images='recipe')
     assert (summary['quarantined'], summary['photos']) == (1, 1)
@@ -281,3 +284,14 @@ def test_the_estimate_is_the_mean_over_types_without_their_first_cells():
     seconds, types = shards.seconds_per_image(durations)
     assert types == 2 and seconds == pytest.approx((0.3 + 0.1) / 2 + 0.1)
     assert shards.seconds_per_image({11: [(5, 99.0)], shards.COMMIT: [(5, 1.0)]}) is None
+
+
+def test_recipes_of_other_code_are_warned_of(run, stage, tmp_path, monkeypatch, caplog):
+    run('recipes', images='recipe')
+    run('stored')
+    assert 'may give other pixels' not in caplog.text
+    monkeypatch.setattr(distortions, 'identity', lambda: {'pillow': '99', 'device': 'tpu'})
+    manifest.read(tmp_path / 'stored/manifest.parquet')
+    assert 'may give other pixels' not in caplog.text
+    manifest.read(tmp_path / 'recipes/manifest.parquet')
+    assert 'may give other pixels than those that were scored, as pillow, device' in caplog.text

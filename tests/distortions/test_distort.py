@@ -164,10 +164,22 @@ def test_other_types_and_lengths_are_refused(small_images):
         distort_batch(small_images, 17, np.ones(4, int), np.arange(3))
 
 
-@pytest.mark.parametrize(('name', 'side'), [('non_eccentricity_patch', 48), ('color_block', 32)])
-def test_images_too_small_for_a_patch_are_refused(name, side):
-    with pytest.raises(ValueError, match=f'at least {side}x{side}'):
-        distort(np.zeros((side - 1, 64, 3), np.uint8), name, 1)
+@pytest.mark.parametrize(
+    ('name', 'side'),
+    [('non_eccentricity_patch', 48), ('color_block', 32), ('jpeg2000', 32), ('color_shift', 2)],
+)
+def test_images_too_small_for_a_type_are_refused(name, side):
+    for height, width in ((side - 1, 64), (64, side - 1)):
+        said = f'{width}x{height} pixels, and {name} needs {side} per side'
+        with pytest.raises(ValueError, match=said):
+            distort(np.zeros((height, width, 3), np.uint8), name, 1)
+    image = np.random.default_rng(0).integers(0, 256, (side, 64, 3), np.uint8)
+    assert distort(image, name, 5).shape == image.shape
+
+
+def test_images_too_large_for_color_quantization_are_refused():
+    with pytest.raises(ValueError, match='color_quantization takes at most 16,843,009 pixels'):
+        distort(np.zeros((4105, 4105, 3), np.uint8), 6, 1)
 
 
 @pytest.mark.parametrize('name', ['lens_blur', 'motion_blur', 'color_diffusion'])
