@@ -7,7 +7,7 @@ import database_layouts as layouts
 import numpy as np
 import pytest
 
-from iqa_jax.data import kadis, manifest, records
+from iqa_jax.data import contents, kadis, manifest, records, store, tables
 from iqa_jax.data.databases import DATABASES, builder, get, importer
 from iqa_jax.images import io
 
@@ -45,7 +45,9 @@ def test_kadid10k_is_higher_better_and_var_is_a_variance(tmp_path):
     assert (row['type'], row['level'], row['votes']) == (11, 3, 30)
     assert row['ref_id'] == 'kadid10k__I02' and row['split'] == 'train'
     assert row['sha256'] == io.sha256((tmp_path / 'images/I02_11_03.png').read_bytes())
-    assert [row['database'], row['ref_file']] == ['kadid10k', '']
+    reference = tmp_path / 'images/I02.png'
+    assert [row['database'], row['ref_file']] == ['kadid10k', str(reference)]
+    assert row['ref_sha256'] == io.sha256(reference.read_bytes())
     assert len(made.pairs['image_id']) == 20
     assert made.pairs['reference'][0] == str(tmp_path / 'images/I01.png')
     assert not found.unlisted
@@ -281,6 +283,16 @@ def test_equal_names_with_two_suffixes_are_two_pictures(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_stored_image_with_a_reference_is_no_recipe(tmp_path):
+    _, made = read('kadid10k', layouts.kadid10k(tmp_path))
+    row = made.columns['image_id'].tolist().index('kadid10k__I02_11_05')
+    pixels = store.ImageStore(made.columns).load([row])[0]
+    np.testing.assert_array_equal(pixels, io.decode(tmp_path / 'images/I02_11_05.png'))
+    references = contents.references({'kadid10k': tables.select(made.columns, np.array([row]))})
+    assert references['file'].tolist() == [str(tmp_path / 'images/I02.png')]
+    assert references['sha256'].tolist() == [made.columns['ref_sha256'][row]]
+
+
 @pytest.mark.parametrize('check', importer.CHECKS)
 def test_pictures_may_be_records_of_an_array_record_file(tmp_path, check):
     layouts.picture(tmp_path / 'a.png')
@@ -307,6 +319,8 @@ def test_missing_and_damaged_files_are_quarantined(tmp_path):
     assert (made.references, made.images) == (3, 18)
     assert len(made.pairs['image_id']) == 13, 'pairs of I03 need the reference, its images do not'
     assert [path.name for path in found.unlisted] == ['more.png']
+    orphans = [row for row in rated(made).values() if row['ref_id'] == 'kadid10k__I03']
+    assert len(orphans) == 5 and {row['ref_file'] + row['ref_sha256'] for row in orphans} == {''}
     assert read('kadid10k', tmp_path, check='digest')[1].images == 19
     assert read('kadid10k', tmp_path, check='presence')[1].images == 19
 

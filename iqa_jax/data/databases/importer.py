@@ -91,6 +91,8 @@ def _columns(
     recipe = rows['file'] == ''
     ref_ids = identifiers(rows['ref_name'], '' if found.own_ids else prefix)
     ref_ids = np.where(rows['ref_name'] == '', ids, ref_ids).astype(object)
+    # The quarantine tells of a reference that cannot be used; its images stay without one.
+    usable = _usable(rows['reference'], digests)
     seeds = np.zeros(len(ids), np.int64)
     for i in np.flatnonzero(recipe).tolist():
         seeds[i] = kadis.image_seed(seed, ref_ids[i], int(rows['type'][i]), int(rows['level'][i]))
@@ -99,8 +101,8 @@ def _columns(
         'ref_id': ref_ids,
         'file': rows['file'],
         'sha256': _digests(rows['file'], digests),
-        'ref_file': np.where(recipe, rows['reference'], '').astype(object),
-        'ref_sha256': np.where(recipe, _digests(rows['reference'], digests), '').astype(object),
+        'ref_file': np.where(usable, rows['reference'], '').astype(object),
+        'ref_sha256': np.where(usable, _digests(rows['reference'], digests), '').astype(object),
         'type': rows['type'],
         'level': rows['level'],
         'seed': seeds,
@@ -245,8 +247,7 @@ def _splits(columns: tables.Table, wanted: np.ndarray, options: dict) -> np.ndar
 
 def _pairs(rows: tables.Table, ids: np.ndarray, digests: dict) -> tables.Table:
     """image_id, reference, distorted of the rows that have both files."""
-    both = (rows['file'] != '') & (rows['reference'] != '')
-    both &= np.array([not digests.get(f, ('', ''))[1] for f in rows['reference'].tolist()], bool)
+    both = (rows['file'] != '') & _usable(rows['reference'], digests)
     return {
         'image_id': ids[both],
         'reference': rows['reference'][both],
@@ -278,6 +279,11 @@ def _references(
 
 def _digests(files: np.ndarray, digests: dict) -> np.ndarray:
     return np.array([digests.get(file, ('', ''))[0] for file in files.tolist()], object)
+
+
+def _usable(files: np.ndarray, digests: dict) -> np.ndarray:
+    """Whether each names a file and nothing speaks against it, bool [N]."""
+    return np.array([bool(f) and not digests.get(f, ('', ''))[1] for f in files.tolist()], bool)
 
 
 def _entries(ids: np.ndarray, reasons: list[str]) -> list[dict]:
