@@ -273,6 +273,61 @@ def test_a_folder_whose_table_has_ids_keeps_them(tmp_path):
     assert {row['ref_id'] for row in rows.values()} == {'R'}
 
 
+def rate(root: Path, *lines: str, header: str = 'file,mos') -> Path:
+    """Writes the table of a folder."""
+    root.mkdir(exist_ok=True)
+    (root / 'x.csv').write_text('\n'.join([header, *lines, '']))
+    return root
+
+
+def test_a_listed_path_is_never_another_picture_of_its_name(tmp_path):
+    layouts.picture(tmp_path / 'b/1.png')
+    found, made = read('folder', rate(tmp_path, 'a/1.png,10', 'b/1.png,90'), scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'b/1.png')]
+    assert [entry['file'] for entry in made.quarantine] == ['folder__a__1']
+    assert made.quarantine[0]['reason'] == f'{tmp_path}/a/1.png is not a file'
+    assert not found.unlisted
+
+
+def test_a_bare_name_is_searched_and_must_be_there_once(tmp_path):
+    layouts.picture(tmp_path / 'a/1.PNG')
+    found, made = read('folder', rate(tmp_path, '1.png,10'), scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'a/1.PNG')]
+    layouts.picture(tmp_path / 'b/1.PNG')
+    with pytest.raises(ValueError, match='names 1.png, which may be .*a/1.PNG or .*b/1.PNG; write'):
+        read('folder', tmp_path, scale=(0, 100))
+    layouts.picture(tmp_path / 'b/1.png')  # the exact name counts
+    found, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'b/1.png')]
+    assert sorted(f.relative_to(tmp_path).as_posix() for f in found.unlisted) == [
+        'a/1.PNG', 'b/1.PNG',
+    ]  # fmt: skip
+
+
+def test_references_of_equal_names_are_two(tmp_path):
+    for content, name in enumerate(('a/ref.png', 'b/ref.png', 'c/1.png', '1.png', '2.png')):
+        layouts.picture(tmp_path / name, content)
+    lines = ('1.png,a/ref.png,10', '2.png,b/ref.png,90', 'c/1.png,c/1.png,50')
+    rate(tmp_path, *lines, header='file,reference,mos')
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['ref_id'][:3].tolist() == [
+        'folder__a__ref', 'folder__b__ref', 'folder__c__1',
+    ]  # fmt: skip
+    assert made.references == 2, 'c/1.png is an image and its own reference'
+
+
+def test_an_image_never_stands_for_a_reference_of_its_name(tmp_path):
+    for content, name in enumerate(('1.png', 'ref/1.png', 'a b.png', 'ref/a_b.png')):
+        layouts.picture(tmp_path / name, content)
+    rate(tmp_path, '1.png,ref/1.png,10', header='file,reference,mos')
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['image_id'].tolist() == ['folder__1', 'folder__ref__1']
+    assert made.columns['ref_id'].tolist() == ['folder__ref__1'] * 2
+    rate(tmp_path, 'a b.png,ref/a_b.png,10', header='file,reference,mos')
+    with pytest.raises(ValueError, match='a b.png and its reference .*a_b.png would both be'):
+        read('folder', tmp_path, scale=(0, 100))
+
+
 def test_equal_names_with_two_suffixes_are_two_pictures(tmp_path):
     for name in ('a.png', 'a.jpg', 'sub/a.png'):
         layouts.picture(tmp_path / name)

@@ -67,7 +67,8 @@ def assemble(
     columns |= {'mos': mos[good], 'mos_std': mos_std[good]}
     wanted = np.isfinite(columns['mos']) | (columns['file'] == '')
     columns['split'] = _splits(columns, wanted, options)
-    pristine, bad = _references(found, prefix, digests, set(ids.tolist()))
+    taken = dict(zip(ids.tolist(), rows['file'].tolist(), strict=True))
+    pristine, bad = _references(found, prefix, digests, taken)
     everything = {
         name: np.concatenate([columns[name], pristine[name].astype(columns[name].dtype)])
         for name in columns
@@ -256,12 +257,20 @@ def _pairs(rows: tables.Table, ids: np.ndarray, digests: dict) -> tables.Table:
 
 
 def _references(
-    found: Found, prefix: str, digests: dict, taken: set[str]
+    found: Found, prefix: str, digests: dict, taken: dict[str, str]
 ) -> tuple[tables.Table, list[dict]]:
-    """Manifest rows of the usable references, and quarantine entries of the others."""
+    """Manifest rows of the usable references, and quarantine entries of the others.
+
+    `taken` are the images' ids and files; a reference that is one of them has its row already.
+    """
     names = np.array(list(found.references), object)
     ids = identifiers(names, '' if found.own_ids else prefix)
     files = np.array(list(found.references.values()), object)
+    for i, file in zip(ids.tolist(), files.tolist(), strict=True):
+        if taken.get(i, file) != file:
+            raise ValueError(
+                f'{prefix}: {taken[i]} and its reference {file} would both be {i}; rename one.'
+            )
     reasons = [digests.get(file, ('', ''))[1] for file in files.tolist()]
     bad = _entries(ids, reasons)
     good = np.array(
