@@ -21,7 +21,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'table': 'rated.parquet',  # of 'folder' only; '': the folder's only CSV
             'database': '',  # name in ids and in the manifest; '': that of config.name
             # --- opinions ---
-            'scale': (0.0, 100.0),  # (worst, best) of the table, of 'folder' only
+            'scale': (),  # (worst, best) of the table, of 'folder' only; (): a manifest's 0, 100
             'spread': '',  # | 'std', 'variance', 'none': what its column holds; '': as known
             # --- splits ---
             'splits': 'official',  # where there are any | 'dealt'

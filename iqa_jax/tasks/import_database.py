@@ -85,7 +85,7 @@ def _database(config: dict) -> databases.Database:
             raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(allowed)}.')
     if config['threads'] < 1:
         raise ValueError(f'config.threads={config["threads"]} is too small; it is at least 1.')
-    if len(config['scale']) != 2:
+    if len(config['scale']) not in (0, 2):
         raise ValueError(f'config.scale={config["scale"]} needs two numbers, (worst, best).')
     if not re.fullmatch(r'[\w.-]*', config['database']):
         raise ValueError(
@@ -108,8 +108,10 @@ def _import(
     with progress.progress(total=len(files), desc='import_database', unit='files') as bar:
         digests = importer.inspect(files, config['check'], config['threads'], bar.update)
     options = {key: config[key] for key in ('splits', 'split_shares', 'seed')}
-    options['scale'] = config['scale'] if config['name'] == 'folder' else database.scale
-    options['spread'] = config['spread'] or database.spread
+    # Of a published database the scale is known, of other tables only who made them can say it.
+    asked = config['scale'] if config['name'] == 'folder' else ()
+    options['scale'] = asked or found.scale or database.scale
+    options['spread'] = config['spread'] or found.spread or database.spread
     made = importer.assemble(database, found, prefix, options, digests)
     numbers = made.references, made.images
     importer.check_counts(database, *numbers, config['allow_partial'], made.quarantine)

@@ -168,6 +168,23 @@ def test_simulated_opinions_stay_simulated(run, tmp_path):
     assert tables.read(workdir / 'manifest.parquet')[1]['simulated'] is True
 
 
+def test_the_scale_of_a_folder_is_the_manifests_or_must_be_said(run, tmp_path):
+    layouts.picture(tmp_path / 'folder/a.png')
+    (tmp_path / 'folder/x.csv').write_text('file,dmos,var\na.png,4,0.25\n')
+    with pytest.raises(ValueError, match=r'config.scale=\(worst, best\) which .* \(DMOS\)'):
+        run('folder', split_shares=(1, 0, 0, 0))
+    _, workdir = run('folder', split_shares=(1, 0, 0, 0), scale=(5, 1))
+    table, meta = tables.read(workdir / 'manifest.parquet')
+    assert (table['mos'][0], table['mos_std'][0]) == (25, 12.5)
+    assert (meta['scale'], meta['spread']) == ([5, 1], 'variance')
+    _, workdir = run('folder', split_shares=(1, 0, 0, 0), scale=(5, 1), spread='std')
+    assert manifest.read(workdir / 'manifest.parquet')['mos_std'][0] == 6.25
+    config = {'folder': str(workdir), 'table': 'manifest.parquet', 'split_shares': (1, 0, 0, 0)}
+    _, workdir = run('folder', **config)
+    table, meta = tables.read(workdir / 'manifest.parquet')
+    assert (table['mos'][0], table['mos_std'][0], meta['scale']) == (25, 6.25, [0, 100])
+
+
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [

@@ -19,7 +19,7 @@ SPREADS = ('std', 'variance', 'none')
 CHECKS = ('decode', 'digest', 'presence')
 # Realigned and standardised opinions leave their scale a little; those of a wrong scale by far.
 OVERSHOOT = 0.25
-NARROW = 0.02  # share of the scale that opinions surely span
+NARROW = 0.1  # share of the scale that opinions surely span
 
 
 @dataclasses.dataclass
@@ -189,7 +189,8 @@ def _opinions(
         return nothing, nothing
     if scale is None:
         raise ValueError(
-            'The table has opinions; set config.scale=(worst, best) to the ends of their scale.'
+            'The table has opinions; say in config.scale=(worst, best) which values are worst and '
+            'best, such as (1, 5), or (100, 0) where lower is better (DMOS).'
         )
     worst, best = (float(end) for end in scale)
     if worst == best:

@@ -12,7 +12,8 @@ COLUMNS = {
     'file': ('file', 'image', 'image_name', 'filename', 'name', 'dist_img', 'path'),
     'image_id': ('image_id',),
     'mos': ('mos', 'dmos', 'opinion', 'score'),
-    'mos_std': ('mos_std', 'std', 'sd', 'var'),
+    'mos_std': ('mos_std', 'std', 'sd'),
+    'variance': ('var', 'variance'),
     'votes': ('votes',),
     'reference': ('reference', 'ref_img', 'ref', 'reference_image'),
     'ref_id': ('ref_id',),
@@ -27,7 +28,8 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
 
     Of each of COLUMNS the first name that the table has is taken. Files are relative to the table;
     a name without a folder may also lie in one place anywhere below config.folder. Opinions are in
-    the units of config.scale. With a column image_id its ids are kept; otherwise they come from the
+    the units of config.scale; a manifest of this program says by its metadata that they are 0..100.
+    With a column image_id its ids are kept; otherwise they come from the
     files' names.
 
     Raises:
@@ -56,7 +58,7 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
         ref_name=ref_names or None,
         reference=reference or None,
         opinion=layout.numbers(given['mos'], 'mos', path),
-        spread=layout.numbers(given['mos_std'], 'mos_std', path),
+        spread=layout.numbers(given['mos_std'] or given['variance'], 'the spread', path),
         votes=layout.whole(given['votes'], 'votes', path, 0),
         type=layout.whole(given['type'], 'type', path, -1),
         level=layout.whole(given['level'], 'level', path, 0),
@@ -70,6 +72,8 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
         layout.unlisted({str(f): f for there in places.values() for f in there}, paths, reference),
         own_ids=given['image_id'] is not None,
         simulated=bool(meta.get('simulated', False)),
+        scale=(0, 100) if meta and 'mos' in table else None,
+        spread='variance' if given['variance'] and not given['mos_std'] else '',
     )
 
 
