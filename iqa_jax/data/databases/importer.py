@@ -89,13 +89,12 @@ def _columns(
     found: Found, rows: tables.Table, ids: np.ndarray, prefix: str, digests: dict, seed: int
 ) -> tables.Table:
     """Columns of the manifest that rows of a reader give, opinions and splits aside."""
-    recipe = rows['file'] == ''
     ref_ids = identifiers(rows['ref_name'], '' if found.own_ids else prefix)
     ref_ids = np.where(rows['ref_name'] == '', ids, ref_ids).astype(object)
     # The quarantine tells of a reference that cannot be used; its images stay without one.
     usable = _usable(rows['reference'], digests)
     seeds = np.zeros(len(ids), np.int64)
-    for i in np.flatnonzero(recipe).tolist():
+    for i in np.flatnonzero(rows['file'] == '').tolist():
         seeds[i] = kadis.image_seed(seed, ref_ids[i], int(rows['type'][i]), int(rows['level'][i]))
     return {
         'image_id': ids,
