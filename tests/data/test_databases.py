@@ -304,6 +304,19 @@ def test_a_bare_name_is_searched_and_must_be_there_once(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_table_as_excel_saves_it_and_sets_in_koniqs_words(tmp_path):
+    words = {'training': 'train', 'validation': 'val', 'test': 'test', 'pool': 'pool', '': 'train'}
+    lines = []
+    for i, word in enumerate(words):
+        layouts.picture(tmp_path / f'{i}.png', i)
+        lines.append(f'{i}.png,{20 * i},{word}')
+    text = '\r\n'.join(['file,mos,set', *lines, '', '', ''])
+    (tmp_path / 'x.csv').write_bytes(text.encode('utf-8-sig'))
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['split'].tolist() == list(words.values())
+    assert made.columns['mos'].tolist() == [0, 20, 40, 60, 80]
+
+
 def test_references_of_equal_names_are_two(tmp_path):
     for content, name in enumerate(('a/ref.png', 'b/ref.png', 'c/1.png', '1.png', '2.png')):
         layouts.picture(tmp_path / name, content)

@@ -14,6 +14,7 @@ import numpy as np
 
 from iqa_jax.data import sources, tables
 
+SETS = {'training': 'train', 'validation': 'val', 'test': 'test'}  # words of KonIQ-10k and others
 DEPTH = 2  # folders below the given one that are searched; archives unpack into some
 
 

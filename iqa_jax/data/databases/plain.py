@@ -62,7 +62,7 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
         votes=layout.whole(given['votes'], 'votes', path, 0),
         type=layout.whole(given['type'], 'type', path, -1),
         level=layout.whole(given['level'], 'level', path, 0),
-        split=given['split'],
+        split=[layout.SETS.get(word, word) for word in given['split'] or []] or None,
     )
     found = {n: r for n, r in zip(rows['ref_name'], rows['reference'], strict=True) if r}
     return layout.Found(
