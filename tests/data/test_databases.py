@@ -147,12 +147,16 @@ def test_bid_and_spaq_read_workbooks(tmp_path):
 def test_biq2021_keeps_its_two_sets(tmp_path):
     rows = rated(read('biq2021', layouts.biq2021(tmp_path))[1])
     assert {name: row['split'] for name, row in rows.items()} == {
-        'biq2021__Images__1_': 'train',
-        'biq2021__Images__2_': 'train',
-        'biq2021__Images__3_': 'test',
+        'biq2021__ss03__3753_': 'train',
+        'biq2021__ss01__1726_': 'train',
+        'biq2021__ss02__9_': 'test',
     }
-    row = rows['biq2021__Images__2_']
-    assert close(row['mos'], 75) and close(row['mos_std'], 10) and row['votes'] == 30
+    row = rows['biq2021__ss01__1726_']
+    assert close(row['mos'], 75) and np.isnan(row['mos_std']) and row['votes'] == 0
+    path = tmp_path / 'Train (Images and MOS).csv'
+    path.write_text(path.read_text().replace(',,\n', ',0.1\n').replace('MOS,0.1', 'MOS,SD'))
+    row = rated(read('biq2021', tmp_path)[1])['biq2021__ss01__1726_']
+    assert close(row['mos_std'], 10)
 
 
 @pytest.mark.parametrize('parts', [True, False])
