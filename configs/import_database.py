@@ -19,7 +19,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'name': 'folder',  # | 'kadid10k', 'tid2013', 'live', 'csiq', 'koniq10k', ...
             'folder': 'runs/quickstart/rate',
             'table': 'rated.parquet',  # of 'folder' only; '': the folder's only CSV
-            'database': '',  # name in ids and in the manifest; '': that of config.name
+            'database': '',  # begins ids; '': config.name; a 'folder' without ids must have one
             # --- opinions ---
             'scale': (),  # (worst, best) of the table, of 'folder' only; (): a manifest's 0, 100
             'spread': '',  # | 'std', 'variance', 'none': what its column holds; '': as known

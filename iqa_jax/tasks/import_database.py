@@ -1,5 +1,6 @@
 """import_database: a rated database on disk -> the one manifest, its pairs and its scores."""
 
+import hashlib
 import json
 import os
 import re
@@ -39,7 +40,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     database = _database(config)
     prefix = config['database'] or config['name']
-    found = database.read(Path(config['folder']), {'table': config['table']})
+    found = _read(database, config)
     files = {*found.rows['file'], *found.rows['reference'], *found.references.values()}
     files = sorted(files - {''})
     del given['threads']  # their number changes no byte
@@ -57,6 +58,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     srcc, direction = tripwire.check(made, found.directions, config)
     about = {key: getattr(database, key) for key in ('title', 'homepage', 'citation', 'terms')}
     meta = {'database': prefix, 'simulated': found.simulated} | about | options
+    meta['sources'] = {os.path.relpath(f, config['folder']): _sha256(f) for f in found.sources}
     outputs = _write(made, found.directions, meta, config, workdir, stage.fingerprint)
     if config['array_record']:
         columns = manifest.read(workdir / 'manifest.parquet')
@@ -101,6 +103,17 @@ def _database(config: dict) -> databases.Database:
     return database
 
 
+def _read(database: databases.Database, config: dict) -> layout.Found:
+    """What lies in the folder; raises a ValueError where ids would be those of other folders."""
+    found = database.read(Path(config['folder']), {'table': config['table']})
+    if config['name'] == 'folder' and not (config['database'] or found.own_ids):
+        raise ValueError(
+            f'{found.sources[0]} has no image_id, so ids begin with the name of the database; '
+            'give one in config.database.'
+        )
+    return found
+
+
 def _import(
     database: databases.Database, found: layout.Found, prefix: str, files: list[str], config: dict
 ) -> tuple[importer.Imported, dict]:
@@ -135,6 +148,11 @@ def _stamps(files: list[str], folder: str) -> str:
         except OSError:
             found.append([os.path.relpath(file, folder)])
     return artifacts.fingerprint(found)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _write(

@@ -22,7 +22,7 @@ def run(tmp_path):
 
     def run(name: str, /, **changes) -> tuple[dict, Path]:
         config = config_file.get_config('smoke').to_dict() | OPTIONS
-        config |= {'name': name, 'folder': str(tmp_path / name)}
+        config |= {'name': name, 'folder': str(tmp_path / name), 'database': name}
         workdir = tmp_path / 'out'
         return import_database.run(config | changes, workdir), workdir
 
@@ -44,6 +44,7 @@ def test_kadid10k_trains_by_its_name_alone(run, tmp_path):
     assert (
         meta['database'] == 'kadid10k' and meta['scale'] == [1, 5] and 'QoMEX' in meta['citation']
     )
+    assert meta['sources'] == {'dmos.csv': io.sha256((tmp_path / 'kadid10k/dmos.csv').read_bytes())}
 
 
 def test_its_pairs_are_those_that_score_pairs_reads(run, tmp_path):
@@ -166,6 +167,18 @@ def test_simulated_opinions_stay_simulated(run, tmp_path):
     tables.write(tmp_path / 'folder/rated.parquet', table, {'simulated': True})
     _, workdir = run('folder', table='rated.parquet', split_shares=(1, 0, 0, 0))
     assert tables.read(workdir / 'manifest.parquet')[1]['simulated'] is True
+
+
+def test_a_folder_without_ids_needs_a_name(run, tmp_path):
+    layouts.folder(tmp_path / 'folder')
+    with pytest.raises(ValueError, match=r'has no image_id.*give one in config.database'):
+        run('folder', scale=(1, 5), database='')
+    _, workdir = run('folder', scale=(1, 5), database='mine')
+    columns = manifest.read(workdir / 'manifest.parquet')
+    assert columns['image_id'][0] == 'mine__0_1' and set(columns['database']) == {'mine'}
+    changes = {'folder': str(workdir), 'table': 'manifest.parquet', 'database': ''}
+    ids = manifest.read(run('folder', **changes)[1] / 'manifest.parquet')['image_id']
+    assert ids.tolist() == columns['image_id'].tolist()
 
 
 def test_the_scale_of_a_folder_is_the_manifests_or_must_be_said(run, tmp_path):
