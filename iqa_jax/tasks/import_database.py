@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import databases, manifest, proxies, tables
+from iqa_jax.data import databases, manifest, proxies, records, tables
 from iqa_jax.data.databases import builder, importer, layout
 from iqa_jax.runtime import artifacts, progress, stages
 from iqa_jax.tasks import opening, tripwire
@@ -46,8 +46,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     del given['threads']  # their number changes no byte
     identity = given | {'files': _stamps(files, config['folder'])}
     stage = stages.Stage('import_database', workdir, identity, inputs=found.sources)
-    records = workdir / 'tfds' / prefix / builder.VERSION / 'dataset_info.json'
-    there = records.is_file if config['array_record'] else None
+    data_set = workdir / 'tfds' / prefix / builder.VERSION / 'dataset_info.json'
+    there = data_set.is_file if config['array_record'] else None
     if (summary := stage.done(there)) is not None:
         return summary
     start = time.monotonic()
@@ -143,7 +143,7 @@ def _stamps(files: list[str], folder: str) -> str:
     found = []
     for file in files:
         try:
-            status = os.stat(file)
+            status = os.stat(records.path_of(file))
             found.append([os.path.relpath(file, folder), status.st_size, status.st_mtime_ns])
         except OSError:
             found.append([os.path.relpath(file, folder)])

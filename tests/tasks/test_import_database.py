@@ -9,9 +9,9 @@ import pytest
 from configs import import_database as config_file
 from configs import train_ranking
 from iqa_jax import fr_metrics
-from iqa_jax.data import manifest, pairs, tables
+from iqa_jax.data import manifest, pairs, records, tables
 from iqa_jax.images import io
-from iqa_jax.tasks import import_database, score_pairs, train_setup
+from iqa_jax.tasks import import_database, opening, score_pairs, train_setup
 
 OPTIONS = {'table': '', 'allow_partial': True, 'array_record': False, 'split_shares': (1, 1, 2, 0)}
 
@@ -149,6 +149,24 @@ def test_it_does_nothing_again_until_a_file_changes(run, tmp_path, capfd):
     assert 'up to date' not in capfd.readouterr().err
     digest = manifest.read(workdir / 'manifest.parquet')['sha256'][0]
     assert digest == io.sha256((moved / 'images/I01_11_01.png').read_bytes())
+
+
+def test_a_changed_record_of_an_array_record_file_is_seen(run, tmp_path):
+    folder, pictures = tmp_path / 'folder', []
+    for content in range(2):
+        layouts.picture(folder / 'a.png', content)
+        pictures.append((folder / 'a.png').read_bytes())
+    (folder / 'x.csv').write_text('image_id,file,mos\na,x.array_record#0,10\n')
+    for picture in pictures:
+        records.write(folder / 'x.array_record', [picture])
+        _, workdir = run('folder', scale=(0, 100), split_shares=(1, 0, 0, 0))
+        columns = manifest.read(workdir / 'manifest.parquet')
+        assert columns['sha256'].tolist() == [io.sha256(picture)]
+    found = []
+    for picture in pictures:
+        records.write(folder / 'x.array_record', [picture])
+        found.append(opening.unsigned_files(str(folder / 'x.csv')))
+    assert found[0][0][:1] == ['a'] and found[0] != found[1]
 
 
 def test_array_record_is_written_and_made_again_when_it_is_gone(run, tmp_path):
