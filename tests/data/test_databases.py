@@ -333,6 +333,13 @@ def test_references_of_equal_names_are_two(tmp_path):
     assert made.references == 2, 'c/1.png is an image and its own reference'
 
 
+def test_a_ref_id_is_of_one_picture(tmp_path):
+    lines = ('1.png,a/ref.png,R,10', '2.png,b/ref.png,R,90')
+    rate(tmp_path, *lines, header='file,reference,ref_id,mos')
+    with pytest.raises(ValueError, match='gives ref_id R to both .*a/ref.png and .*b/ref.png'):
+        read('folder', tmp_path, scale=(0, 100))
+
+
 def test_an_image_never_stands_for_a_reference_of_its_name(tmp_path):
     for content, name in enumerate(('1.png', 'ref/1.png', 'a b.png', 'ref/a_b.png')):
         layouts.picture(tmp_path / name, content)

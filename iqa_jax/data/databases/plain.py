@@ -29,12 +29,11 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
     Of each of COLUMNS the first name that the table has is taken. Files are relative to the table;
     a name without a folder may also lie in one place anywhere below config.folder. Opinions are in
     the units of config.scale; a manifest of this program says by its metadata that they are 0..100.
-    With a column image_id its ids are kept; otherwise they come from the
-    files' names.
+    With a column image_id its ids are kept; otherwise they come from the files' names.
 
     Raises:
       ValueError: there is not one table, it names no file in a row, a bare name lies in two places,
-        or a cell is no number.
+        a ref_id has two pictures, or a cell is no number.
     """
     path = _table(Path(folder), options['table'])
     table, meta = tables.read(path)
@@ -64,7 +63,10 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
         level=layout.whole(given['level'], 'level', path, 0),
         split=[layout.SETS.get(word, word) for word in given['split'] or []] or None,
     )
-    found = {n: r for n, r in zip(rows['ref_name'], rows['reference'], strict=True) if r}
+    found = {}
+    for ref_id, file in zip(rows['ref_name'], rows['reference'], strict=True):
+        if file and found.setdefault(ref_id, file) != file:
+            raise ValueError(f'{path} gives ref_id {ref_id} to both {found[ref_id]} and {file}.')
     return layout.Found(
         rows,
         [path],
