@@ -1,7 +1,7 @@
 """Speed of making data, part by part.
 
     python benchmarks/data_speed.py distortions [name or number ...]
-    python benchmarks/data_speed.py kadis [--photos=400]
+    python benchmarks/data_speed.py kadis [--photos=400] [--images=recipe]
     python benchmarks/data_speed.py input [--steps=30]
 
 `distortions`: milliseconds per image of every type, batches of 8 photographs of 512x384, 8 bits in
@@ -19,7 +19,8 @@ elsewhere; the worst level is held against it. No type may take more than 40 ms 
 
 `kadis`: distorting alone and the eleven metrics alone, every type once, against `make_data` with
 configs/kadis_make.py doing both; resident memory while it goes on; and the time for 700,000 images
-that a run of a quarter of the photographs prints, against the pace of the whole run.
+that a run of a quarter of the photographs prints, against the clock of the last three quarters of
+the whole run. `--images=array_record` (or png, webp) also stores the pictures.
 
 `input`: the network of configs/train_proxies.py from random weights on distorted versions of the
 first bundled photographs. The median step, and the share of all step time spent waiting for the

@@ -4,7 +4,10 @@
 object stores and network disks want.
 """
 
+import contextlib
+import itertools
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from iqa_jax.images import io
@@ -54,22 +57,32 @@ def exists(file: str | Path) -> bool:
     return os.path.isfile(path_of(file))
 
 
-def write(path: str | Path, records: list[bytes]) -> None:
-    """Writes an ArrayRecord file, one record per group so that each can be read alone.
+@contextlib.contextmanager
+def writer(path: str | Path) -> Iterator[Callable[[bytes], int]]:
+    """Writes an ArrayRecord file record by record; the file appears when all are written.
 
-    Atomic and durable like every other file; the manifest carries the digest of each record.
+    Each record is a group of its own, so that it can be read alone. Atomic and durable like every
+    other file; the manifest carries the digest of each record.
+
+    Yields:
+      A function that takes the bytes of a record and returns its number.
     """
     from array_record.python import array_record_module as array_record
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.draft')
+    draft = artifacts.draft_path(path)
+    numbers = itertools.count()
     try:
-        writer = array_record.ArrayRecordWriter(str(draft), 'group_size:1,uncompressed')
-        for record in records:
-            writer.write(record)
-        writer.close()
-        artifacts.write(path, draft.read_bytes())
+        file = array_record.ArrayRecordWriter(str(draft), 'group_size:1,uncompressed')
+
+        def append(record: bytes) -> int:
+            file.write(record)
+            return next(numbers)
+
+        yield append
+        file.close()
+        artifacts.adopt(path)
     finally:
         draft.unlink(missing_ok=True)
 

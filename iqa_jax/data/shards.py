@@ -5,9 +5,10 @@ the next one and several machines can each make their own.
 """
 
 import collections
+import contextlib
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from iqa_jax import distortions, fr_metrics
-from iqa_jax.data import kadis, labelling, records, sources, tables
+from iqa_jax.data import hashes, kadis, labelling, records, sources, tables
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts
 
@@ -26,9 +27,12 @@ SETTINGS = (
 # How pictures are kept; of recipes only the pristine ones that had to be cropped or scaled.
 IMAGES = ('png', 'webp', 'array_record', 'recipe')
 ENCODING_THREADS = 2
+READING_THREADS = 4
+CELLS_WAITING = 3  # whose pictures are being encoded
+COMMIT = -1
 
 Durations = dict[int, list[tuple[int, float]]]
-Kept = tuple[str, str, bytes]  # file, SHA-256, bytes that go into a common file
+Kept = tuple[str, str, bytes]  # file, SHA-256, bytes for the file that a shard has in common
 
 
 class Photo(NamedTuple):
@@ -61,31 +65,45 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
       mark: fingerprint of everything that shapes it.
 
     Returns:
-      KADID number of a cell -> (distorted images, seconds) in the order made; {} if it was there.
+      KADID number of a cell -> (distorted images, seconds) in the order made, and the time that the
+      last pictures and the commit took under COMMIT; {} if the shard was there.
     """
     path = path_of(workdir, index)
     if artifacts.is_current(path, mark):
-        if _is_stored(workdir, tables.read(path)[0]):
+        if is_stored(workdir, index):
             return {}
         logging.warning('A picture of %s is missing or changed; all of it is made again.', path)
     quarantine: list[dict] = []
-    parts, jobs, durations = [], [], collections.defaultdict(list)
-    photos = _usable(photos, settings, quarantine)
-    with ThreadPoolExecutor(ENCODING_THREADS) as pool:  # encoding overlaps the next computation
+    parts, jobs, kept, durations = [], collections.deque(), [], collections.defaultdict(list)
+    cells = labelling.labelled(_usable(photos, settings, quarantine), settings['metrics'])
+    with contextlib.ExitStack() as stack:
+        append = None
+        if settings['images'] == 'array_record':
+            at = f'records/{index:06d}{records.SUFFIX}'
+            write = stack.enter_context(records.writer(workdir / at))
+            append = lambda data: records.name(at, write(data))  # noqa: E731
+        # Encoding overlaps the next computation; few pictures wait for it.
+        pool = stack.enter_context(ThreadPoolExecutor(ENCODING_THREADS))
         start = time.monotonic()
-        for cell, scores in labelling.labelled(photos, settings['metrics']):
+        for cell, scores in cells:
             parts.append(cell.rows | scores)
             jobs.append(_submit(pool, cell, settings['images'], workdir))
-            wait(jobs[max(0, len(jobs) - 3)])  # pictures must not pile up
-            cell_made = int(np.sum(cell.rows['type'] > 0))
-            durations[int(cell.rows['type'][-1])].append((cell_made, time.monotonic() - start))
+            if len(jobs) > CELLS_WAITING:
+                kept += _collected(jobs.popleft(), append)
+            made = int(np.sum(cell.rows['type'] > 0))
+            durations[int(cell.rows['type'][-1])].append((made, time.monotonic() - start))
             start = time.monotonic()
-        kept = [job.result() for part in jobs for job in part]
-    table = tables.concatenate(parts) | _files(kept, workdir, index) if parts else {}
+        for part in jobs:
+            kept += _collected(part, append)
+    table = tables.concatenate(parts) if parts else {}
     table.pop('stored', None)
+    if table:
+        table['file'] = np.array([file for file, _ in kept], object)
+        table['sha256'] = np.array([digest for _, digest in kept], object)
     tables.write(path, table, {'quarantine': quarantine}, mark)
     artifacts.crash_point('make_data.shard')
-    return dict(durations)
+    distorted = sum(images for cells in durations.values() for images, _ in cells)
+    return dict(durations) | {COMMIT: [(distorted, time.monotonic() - start)]}
 
 
 def join(groups: list[list[Photo]], workdir: Path) -> tuple[tables.Table, list[dict]]:
@@ -136,9 +154,13 @@ def seconds_per_image(durations: Durations) -> tuple[float, int] | None:
     means = [
         sum(seconds for _, seconds in cells[1:]) / sum(images for images, _ in cells[1:])
         for number, cells in durations.items()
-        if number and len(cells) > 1
+        if number > 0 and len(cells) > 1
     ]
-    return (float(np.mean(means)), len(means)) if means else None
+    if not means:
+        return None
+    commits = durations.get(COMMIT, [])
+    images, seconds = (sum(column) for column in zip(*commits, strict=True)) if commits else (1, 0)
+    return float(np.mean(means)) + seconds / max(1, images), len(means)
 
 
 def _usable(
@@ -159,29 +181,43 @@ def _usable(
         )  # fmt: skip
         n = len(rows['type'])
         rows['stored'] = np.array([not (recipe and as_it_lies)] + [not recipe] * (n - 1))
-        digest = io.sha256(repr(pixels.shape).encode() + pixels.tobytes())
-        rows['pixels'] = np.array([digest] + [''] * (n - 1), object)
+        rows['pixels'] = np.array([hashes.exact(pixels)] + [''] * (n - 1), object)
         yield rows, pixels
 
 
 def _load(photo: Photo, settings: dict) -> tuple[np.ndarray, bool] | io.ImageError:
     """Pixels and whether they are those of the file, or why the photograph cannot be used."""
-    sides = [distortions.get(number).min_side for number in settings['types']]
-    smallest = max(sides + [fr_metrics.metric(name).min_side for name in settings['metrics']])
     try:
         if photo.refused:
             raise io.ImageError(photo.refused)
-        decoded = io.decode(photo.file)
+        try:
+            data = io.read_file(photo.file)
+        except io.ImageError as error:
+            data, reason = b'', str(error)
+        if io.sha256(data) != photo.sha256:
+            # It could be read when this run began, so it is no bad picture to be left out for good.
+            reason = reason if not data else f'{photo.file} has changed since this run began'
+            raise ValueError(f'{reason}; run the same command again.')
+        decoded = io.decode(data)
         pixels = sources.fit(decoded, tuple(settings['size']))
-        height, width, _ = pixels.shape
-        if min(height, width) < smallest:
-            raise io.ImageError(
-                f'it is {width}x{height} pixels; config.types and config.metrics need {smallest} '
-                'per side'
-            )
+        if reason := _refusal(*pixels.shape[:2], settings):
+            raise io.ImageError(reason)
         return pixels, pixels is decoded
     except io.ImageError as error:
         return error
+
+
+def _refusal(height: int, width: int, settings: dict) -> str:
+    """Why photographs of this size cannot be distorted, scored or kept, or ''."""
+    for number in settings['types']:
+        if reason := distortions.get(number).refusal(height, width):
+            return reason
+    for name in settings['metrics']:
+        if min(height, width) < (side := fr_metrics.metric(name).min_side):
+            return f'it is {width}x{height} pixels, and {name} needs {side} per side'
+    if settings['images'] in ('webp', 'array_record') and max(height, width) > io.WEBP_SIDE:
+        return f'it is {width}x{height} pixels, and WebP takes {io.WEBP_SIDE} per side; store PNG'
+    return ''
 
 
 def _submit(
@@ -203,30 +239,27 @@ def _submit(
     return [pool.submit(keep, *row) for row in rows]
 
 
-def _files(kept: list[Kept], workdir: Path, index: int) -> tables.Table:
-    """Columns file and sha256; what goes into a common file is written there."""
-    common = [data for _, _, data in kept if data]
-    at = f'records/{index:06d}{records.SUFFIX}'
-    if common:
-        records.write(workdir / at, common)
-    numbers = iter(range(len(common)))
-    files = [records.name(at, next(numbers)) if data else file for file, _, data in kept]
-    return {
-        'file': np.array(files, object),
-        'sha256': np.array([digest for _, digest, _ in kept], object),
-    }
+def _collected(jobs: list[Future], append: Callable[[bytes], str] | None) -> list[tuple[str, str]]:
+    """(file, SHA-256) of each row when its job is done; `append` takes what has no file yet."""
+    kept = [job.result() for job in jobs]
+    return [(append(data) if data else file, digest) for file, digest, data in kept]
 
 
-def _is_stored(workdir: Path, table: tables.Table) -> bool:
+def is_stored(workdir: Path, index: int) -> bool:
     """Whether every stored picture of a shard is there with its SHA-256."""
-    try:
-        return all(
-            io.sha256(records.read(workdir / file)) == digest
-            for file, digest in zip(table.get('file', []), table.get('sha256', []), strict=True)
-            if file
-        )
-    except io.ImageError:
-        return False
+    table = tables.read(path_of(workdir, index))[0]
+    stored = [
+        (f, d) for f, d in zip(table.get('file', []), table.get('sha256', []), strict=True) if f
+    ]
+
+    def intact(entry: tuple[str, str]) -> bool:
+        try:
+            return io.sha256(records.read(workdir / entry[0])) == entry[1]
+        except io.ImageError:
+            return False
+
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        return all(pool.map(intact, stored))
 
 
 def _joined(files: np.ndarray, workdir: Path) -> np.ndarray:

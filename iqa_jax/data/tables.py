@@ -120,7 +120,7 @@ def quarantine_csv(entries: list[dict]) -> bytes:
     writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
     writer.writeheader()
     writer.writerows(entries)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors='backslashreplace')  # names may be any bytes
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:

@@ -61,6 +61,8 @@ def _run(
 ) -> np.ndarray:
     if levels.shape != images.shape[:1]:
         raise ValueError(f'levels must be one per image, not {levels.shape} for {len(images)}.')
+    if reason := entry.refusal(*images.shape[1:3]):
+        raise ValueError(f'this image cannot be distorted: {reason}.')
     words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
     program = None if entry.host else _program(entry)
     distorted = np.empty_like(images)

@@ -25,8 +25,8 @@ class Distortion:
     `function(image, level, key)` is pure on float32 [H, W, 3] in [0, 1] with a traced level 1..5
     and may leave [0, 1], which the stretch after it mends; where `host` is true it is a codec
     `function(image, level)` on uint8 [H, W, 3] instead. `approximation` says in a sentence where
-    the result is known to differ from the original's, or is ''. Sides under `min_side` pixels are
-    refused.
+    the result is known to differ from the original's, or is ''. Sides under `min_side` pixels
+    and images of more than `max_pixels` are refused.
     """
 
     number: int
@@ -37,6 +37,16 @@ class Distortion:
     host: bool = False
     approximation: str = ''
     min_side: int = 1
+    max_pixels: int = 2**31
+
+    def refusal(self, height: int, width: int) -> str:
+        """Why an image of this size cannot be distorted, or ''."""
+        size = f'it is {width}x{height} pixels, and {self.name}'
+        if min(height, width) < self.min_side:
+            return f'{size} needs {self.min_side} per side'
+        if height * width > self.max_pixels:
+            return f'{size} takes at most {self.max_pixels:,} pixels'
+        return ''
 
 
 _ROWS = (
@@ -44,13 +54,21 @@ _ROWS = (
     Distortion(2, 'lens_blur', blur.LENS_RADII, blur.lens_blur),
     Distortion(3, 'motion_blur', blur.MOTION_LENGTHS, blur.motion_blur, stochastic=True),
     Distortion(4, 'color_diffusion', colour.DIFFUSION_AMOUNTS, colour.color_diffusion),
-    Distortion(5, 'color_shift', colour.SHIFT_AMOUNTS, colour.color_shift, stochastic=True),
+    Distortion(
+        5,
+        'color_shift',
+        colour.SHIFT_AMOUNTS,
+        colour.color_shift,
+        stochastic=True,
+        min_side=2,
+    ),
     Distortion(
         6,
         'color_quantization',
         palette.COLOR_COUNTS,
         palette.color_quantization,
         approximation="Wu's palette and Floyd-Steinberg dithering stand in for MATLAB's own.",
+        max_pixels=palette.MOST_PIXELS,
     ),
     Distortion(7, 'saturation_hsv', colour.HSV_FACTORS, colour.saturation_hsv),
     Distortion(8, 'saturation_lab', colour.LAB_FACTORS, colour.saturation_lab),
@@ -61,6 +79,7 @@ _ROWS = (
         compression.jpeg2000,
         host=True,
         approximation='OpenJPEG at the same byte rate stands in for the original encoder.',
+        min_side=32,  # of the wavelet's five scales
     ),
     Distortion(10, 'jpeg', compression.JPEG_QUALITIES, compression.jpeg, host=True),
     Distortion(11, 'white_noise', noise.WHITE_VARIANCES, noise.white_noise, stochastic=True),

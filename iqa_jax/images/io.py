@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'WEBP', 'BMP', 'TIFF', 'GIF')
 MAX_PIXELS = 64_000_000
+WEBP_SIDE = 16_383  # the format's limit
 # What Pillow converts to RGB without losing a bit; every other mode is refused.
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA')
 TIFF_BITS_PER_SAMPLE = 258
@@ -36,7 +37,7 @@ def encode_png(array: np.ndarray, compress_level: int = 1) -> bytes:
 def encode_webp(array: np.ndarray, method: int = 0) -> bytes:
     """Lossless WebP bytes of uint8 [H,W,3]; raises ImageError for another shape or dtype.
 
-    `method` 0 (quickest) to 6 (smallest); sides above 16,383 pixels do not fit the format.
+    `method` 0 (quickest) to 6 (smallest); sides above WEBP_SIDE do not fit the format.
     """
     # `quality` is the effort of the lossless coder; `exact` changes only transparent pixels.
     return _encode(array, 'WEBP', lossless=True, quality=0, method=method)
@@ -86,7 +87,7 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
             _check_header(image, name, data, max_pixels)
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image), name)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         known = ', '.join(FORMATS)

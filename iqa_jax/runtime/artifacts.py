@@ -30,7 +30,7 @@ CRASH_POINTS = (
 
 Path = str | os.PathLike
 _passes: collections.Counter[str] = collections.Counter()
-_writer = 0  # number of this process among those that may write the same files
+_writer: int | str = 0  # this process among those that may write the same files
 
 
 class MissingArtifact(ValueError):
@@ -151,10 +151,24 @@ def sidecar_path(path: Path) -> pathlib.Path:
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
-def set_writer(number: int) -> None:
+def set_writer(name: int | str) -> None:
     """Keeps the temporary files of this process apart from those of processes beside it."""
     global _writer
-    _writer = number
+    _writer = name
+
+
+def draft_path(path: Path) -> pathlib.Path:
+    """Where this process writes what will replace `path`, for files too large for `write`."""
+    path = pathlib.Path(path)
+    return path.with_name(f'.{path.name}.{_writer}.tmp')
+
+
+def adopt(path: Path) -> None:
+    """Makes the file at `draft_path` durable and puts it in place of `path`, as `write` does."""
+    path = pathlib.Path(path)
+    sync(draft_path(path))
+    os.replace(draft_path(path), path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:
@@ -183,7 +197,7 @@ def _check(record: dict) -> str:
 def _staged(path: pathlib.Path, data: bytes, part: str) -> Iterator[Callable[[], None]]:
     """Writes a durable temporary file beside `path`; the yielded function renames it into place."""
     # A fixed name: what a killed process left is overwritten by the next write of the same file.
-    temporary = path.with_name(f'.{path.name}.{_writer}.tmp')
+    temporary = draft_path(path)
 
     def finish() -> None:
         os.replace(temporary, path)

@@ -49,6 +49,9 @@ def initialize(
             '--num_processes and --process_id, or leave --distributed out.'
         ) from error
     artifacts.set_writer(jax.process_index())
+    # The first collective has half a minute to find all processes, later ones have no limit: here
+    # they are together still.
+    barrier('joined')
 
 
 def device_count() -> int:

@@ -6,13 +6,12 @@ several processes or machines share the work.
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from iqa_jax import distortions, fr_metrics
+from iqa_jax import fr_metrics
 from iqa_jax.data import (
     kadis,
     kadis_builder,
@@ -20,12 +19,10 @@ from iqa_jax.data import (
     proxies,
     records,
     shards,
-    sources,
     tables,
 )
-from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, parallel, progress, stages
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import make_data_setup, opening
 
 KEYS = {
     'photos', 'database', 'size', 'types', 'levels', 'types_per_photo', 'split_shares', 'metrics',
@@ -34,7 +31,6 @@ KEYS = {
 }  # fmt: skip
 # Who does the work and what is printed beside it change no result.
 NOT_IDENTITY = ('photos', 'shard', 'estimate_images', 'tfds_runner', 'beam_options')
-READING_THREADS = 4
 POLL_SECONDS = 1.0
 
 
@@ -47,82 +43,44 @@ def run(config: dict, workdir: str | Path) -> dict:
       The summary: images, photos, quarantined, seconds and the artifact.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    settings = _settings(config)
-    groups = _groups(config)
-    part, parts = _part(config['shard'])
+    settings = make_data_setup.settings(config, workdir)
+    groups = make_data_setup.photo_groups(config)
+    part, parts = make_data_setup.share(config['shard'])
     identity = {k: v for k, v in given.items() if k not in NOT_IDENTITY}
     mine = [i for i in range(len(groups)) if i % parts == part]
-    groups = _identified(groups, mine)
-    name, folder = 'make_data', workdir
+    groups = make_data_setup.identified(groups, mine)
+    folder = workdir
     if config['shard']:
         folder = workdir / 'parts' / f'{part}_of_{parts}'
         identity |= {'part': [part, parts]}
+        artifacts.set_writer(f'part{part}of{parts}')  # parts may share a machine with each other
     digests = [[photo.ref_id, photo.sha256 or photo.refused] for i in mine for photo in groups[i]]
-    stage = stages.Stage(name, folder, identity | {'photos': digests})
-    if (summary := stage.done(lambda: bool(config['shard']) or _has_images(workdir))) is not None:
+    stage = stages.Stage('make_data', folder, identity | {'photos': digests})
+    if (summary := stage.done(lambda: _has_images(workdir, mine, config, stage))) is not None:
         return summary
     start = time.monotonic()
-    if config['tfds_runner']:
-        _build(groups, settings, config, workdir, stage.fingerprint)
-    durations = _make(groups, mine, settings, workdir)
+    durations = _make(groups, mine, settings, config, workdir)
+    estimate = _estimate(durations, config, parts)
     if config['shard']:
-        return _finish_part(stage, groups, mine, workdir, start, _estimate(durations, config))
-    return _join(stage, groups, config, workdir, start, _estimate(durations, config))
-
-
-def _settings(config: dict) -> dict:
-    """What shapes a shard, types as KADID numbers; a ValueError for what cannot be."""
-    if config['images'] not in shards.IMAGES:
-        raise ValueError(
-            f'config.images={config["images"]!r} is not one of {", ".join(shards.IMAGES)}.'
-        )
-    if config['photos_per_shard'] < 1:
-        raise ValueError('config.photos_per_shard must be 1 or more.')
-    settings = {key: config[key] for key in shards.SETTINGS}
-    names = config['types'] or distortions.DISTORTIONS
-    return settings | {'types': sorted(distortions.get(t).number for t in names)}
-
-
-def _part(shard: str) -> tuple[int, int]:
-    """(i, n) of 'i/n': the share of this run."""
-    if not shard:
-        return 0, 1
-    part, _, parts = str(shard).partition('/')
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ValueError(f"config.shard={shard!r} must be 'i/n' with 0 <= i < n, such as '0/4'.")
-    return int(part), int(parts)
-
-
-def _groups(config: dict) -> list[list[shards.Photo]]:
-    """The photographs of each shard, in the order of their ids; none has been read."""
-    files = sources.photo_files(config['photos'])
-    by_id = dict(zip(sources.photo_ids(files, config['photos']), files, strict=True))
-    photos = [shards.Photo(ref_id, by_id[ref_id], '', '') for ref_id in sorted(by_id)]
-    size = config['photos_per_shard']
-    return [photos[first : first + size] for first in range(0, len(photos), size)]
-
-
-def _identified(groups: list[list[shards.Photo]], mine: list[int]) -> list[list[shards.Photo]]:
-    """The same with the SHA-256 of each file of the shards `mine`, or why it cannot be read."""
-
-    def identify(photo: shards.Photo) -> shards.Photo:
-        try:
-            return photo._replace(sha256=io.sha256(io.read_file(photo.file)))
-        except io.ImageError as error:
-            # Without the path, so that a moved folder stays up to date.
-            return photo._replace(refused=str(error).removeprefix(f'{photo.file} '))
-
-    with ThreadPoolExecutor(READING_THREADS) as pool:
-        found = {i: list(pool.map(identify, groups[i])) for i in mine}
-    return [found.get(i, group) for i, group in enumerate(groups)]
+        return _finish_part(stage, groups, mine, workdir, start, estimate)
+    return _join(stage, groups, config, workdir, start, estimate)
 
 
 def _make(
-    groups: list[list[shards.Photo]], mine: list[int], settings: dict, workdir: Path
+    groups: list[list[shards.Photo]],
+    mine: list[int],
+    settings: dict,
+    config: dict,
+    workdir: Path,
 ) -> shards.Durations:
     """Makes the shards `mine`, dealt among the processes, and waits for those of the others."""
     durations: shards.Durations = {}
     marks = {i: _mark(groups[i], settings) for i in mine}
+    if config['tfds_runner'] not in ('', kadis_builder.LOCAL):
+        kadis_builder.make_shards(
+            groups, list(marks.values()), settings, workdir.absolute(), config['tfds_runner'],
+            list(config['beam_options']),
+        )  # fmt: skip
     own = mine[parallel.process_index() :: parallel.process_count()]
     total = sum(len(groups[i]) for i in own)
     with progress.progress(total=total, desc='make_data', unit='photos') as bar:
@@ -138,37 +96,23 @@ def _make(
     return durations
 
 
-def _build(
-    groups: list[list[shards.Photo]], settings: dict, config: dict, workdir: Path, mark: str
-) -> None:
-    """Makes the shards through the tfds builder, in this process or by Beam."""
-    if config['shard'] or parallel.process_count() > 1:
-        raise ValueError(
-            'config.tfds_runner builds the whole data set from one process; leave config.shard '
-            'and --distributed out, or make the tfds data set when all shards are there.'
-        )
-    marks = [_mark(photos, settings) for photos in groups]
-    options = list(config['beam_options'])
-    kadis_builder.build(
-        groups, marks, settings, workdir.absolute(), mark[:16], config['tfds_runner'], options
-    )
-
-
 def _mark(photos: list[shards.Photo], settings: dict) -> str:
     identities = [[photo.ref_id, photo.sha256 or photo.refused] for photo in photos]
     return artifacts.fingerprint([settings, identities, stages.code_identity()])
 
 
-def _estimate(durations: shards.Durations, config: dict) -> str:
+def _estimate(durations: shards.Durations, config: dict, parts: int) -> str:
     """How long config.estimate_images would take at the pace of this run, for the headline."""
     pace = shards.seconds_per_image(durations)
     if not config['estimate_images'] or pace is None:
         return ''
     seconds, types = pace
-    hours = config['estimate_images'] * seconds / 3600 / parallel.process_count()
+    share = parts * parallel.process_count()
+    hours = config['estimate_images'] * seconds / 3600 / share
+    together = f' in {share} such processes' if share > 1 else ''
     return (
-        f', {1000 * seconds:.1f} ms per labelled image without compilation (mean of {types} types),'
-        f' so {config["estimate_images"]:,} take {hours:.1f} h'
+        f', {1000 * seconds:.1f} ms per labelled image after the first of each type '
+        f'(mean of {types} types), so {config["estimate_images"]:,} take {hours:.1f} h{together}'
     )
 
 
@@ -219,6 +163,8 @@ def _join(
     quarantine += bad
     columns = tables.select(columns, keep)
     outputs = _write_tables(columns, quarantine, config, workdir, stage.fingerprint)
+    if config['tfds_runner']:
+        _write_tfds(columns, config, workdir, stage.fingerprint)
     numbers = len({*columns['type'].tolist()} - {0})
     summary = {
         'images': len(columns['image_id']),
@@ -232,8 +178,21 @@ def _join(
     return stage.finish(summary, outputs)
 
 
-def _has_images(workdir: Path) -> bool:
-    """Whether every picture of the finished manifest is there; digests are not checked."""
+def _has_images(workdir: Path, mine: list[int], config: dict, stage: stages.Stage) -> bool:
+    """Whether every picture of the finished manifest, or part, is there, and the tfds data set.
+
+    Digests are not checked.
+    """
+    if config['shard']:
+        parts = [tables.read(shards.path_of(workdir, i))[0] for i in mine]
+        return all(
+            records.exists(workdir / file)
+            for part in parts
+            for file in part.get('file', [])
+            if file
+        )
+    if config['tfds_runner'] and not kadis_builder.is_written(workdir, stage.fingerprint):
+        return False
     columns = manifest.read(workdir / 'manifest.parquet')
     files = {*columns['file'].tolist(), *columns['ref_file'].tolist()} - {''}
     return all(map(records.exists, files))
@@ -275,3 +234,13 @@ def _write_tables(
         artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
         artifacts.commit(paths[4], tables.quarantine_csv(quarantine), fingerprint=mark)
     return paths
+
+
+def _write_tfds(columns: tables.Table, config: dict, workdir: Path, mark: str) -> None:
+    """The manifest's rows with raw and equalised scores as a tfds data set."""
+    equalised = tables.read(workdir / 'proxies.parquet')[0]
+    values = {name: columns[name] for name in config['metrics']}
+    values |= {f'{name}_equalised': equalised[name] for name in config['metrics']}
+    rows = manifest.read(workdir / 'manifest.parquet')
+    options = list(config['beam_options'])
+    kadis_builder.write(rows, values, workdir.absolute(), mark, config['tfds_runner'], options)

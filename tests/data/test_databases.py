@@ -376,7 +376,8 @@ def test_a_stored_image_with_a_reference_is_no_recipe(tmp_path):
 def test_pictures_may_be_records_of_an_array_record_file(tmp_path, check):
     layouts.picture(tmp_path / 'a.png')
     data = (tmp_path / 'a.png').read_bytes()
-    records.write(tmp_path / 'x.array_record', [data])
+    with records.writer(tmp_path / 'x.array_record') as append:
+        append(data)
     (tmp_path / 'x.csv').write_text('image_id,file,mos\na,x.array_record#0,10\n')
     _, made = read('folder', tmp_path, scale=(0, 100), check=check)
     assert made.columns['sha256'].tolist() == ['' if check == 'presence' else io.sha256(data)]

@@ -1,11 +1,12 @@
 """make_data: what makes it run again, and manifests whose parts still have their pictures."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from iqa_jax.data import manifest, records, store, tables
+from iqa_jax.data import manifest, records, shards, store, tables
 from iqa_jax.images import io
 from iqa_jax.tasks import make_data
 
@@ -182,3 +183,101 @@ def test_pixels_and_scores_do_not_depend_on_the_other_photographs(run, photos):
     _, alone = run('alone', split_shares=(1, 0, 0, 0))
     rows = np.isin(both['image_id'].astype(str), alone['image_id'].astype(str))
     np.testing.assert_array_equal(both['sha256'][rows], alone['sha256'])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'types': ('jpeg', 10)}, 'config.types=.* must be each type once'),
+        ({'levels': (1, 1)}, 'config.levels=.* must be one or more of 1 to 5'),
+        ({'levels': ()}, 'config.levels=.* must be one or more of 1 to 5'),
+        ({'levels': (1, 6)}, 'config.levels=.* must be one or more of 1 to 5'),
+        ({'size': (96,)}, r'config.size=.* must be \(height, width\)'),
+        ({'images': 'jpeg'}, "config.images='jpeg' must be one of png, webp"),
+        ({'equalisation': 'rank'}, "config.equalisation='rank' must be one of histogram"),
+        ({'types_per_photo': -1}, 'config.types_per_photo=-1 must be 0 or more'),
+        ({'photos_per_shard': 0}, 'config.photos_per_shard=0 must be 1 or more'),
+        ({'knots': 0}, 'config.knots=0 must be 2 or more'),
+        ({'estimate_images': -5}, 'config.estimate_images=-5 must be 0 or more'),
+        ({'metrics': ('gsmd',)}, 'gsmd'),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused_before_any_work(stage, tmp_path, changes, said):
+    with pytest.raises(ValueError, match=said):
+        stage(**changes)
+    assert not (tmp_path / 'data').exists()
+
+
+def test_a_workdir_among_the_photographs_is_refused(stage, photos):
+    with pytest.raises(ValueError, match='must be a folder that does not hold the workdir'):
+        stage('photos/out')
+
+
+def test_a_photograph_named_like_a_distorted_one_is_refused_by_name(stage, photos):
+    (photos / 'photo0_10_01.png').write_bytes((photos / 'photo1.png').read_bytes())
+    with pytest.raises(ValueError, match='photo0_10_01.png has the name of a distorted version of'):
+        stage()
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'types', 'images', 'reason'),
+    [
+        (31, 200, (9,), 'recipe', '200x31 pixels, and jpeg2000 needs 32 per side'),
+        (40, 200, (20,), 'recipe', '200x40 pixels, and non_eccentricity_patch needs 48 per side'),
+        (32, 17000, (10,), 'webp', '17000x32 pixels, and WebP takes 16383 per side; store PNG'),
+        (4000, 4300, (6,), 'recipe', '4300x4000 pixels, and color_quantization takes at most'),
+    ],
+)
+def test_a_size_that_cannot_be_used_is_quarantined(
+    stage, photos, tmp_path, height, width, types, images, reason
+):
+    (photos / 'odd.png').write_bytes(io.encode_png(np.zeros((height, width, 3), np.uint8)))
+    summary = stage(size=(), types=types, images=images)
+    assert (summary['quarantined'], summary['photos']) == (1, 2)
+    [found] = tables.read(tmp_path / 'data/quarantine.csv')[0]['reason'].tolist()
+    assert reason in found
+
+
+def test_a_photograph_that_cannot_be_read_for_a_moment_is_not_left_out_for_good(
+    stage, photos, monkeypatch
+):
+    read, asked = io.read_file, []
+
+    def read_once(path, **options):
+        asked.append(Path(path).name)
+        if asked[-1] == 'photo1.png' and asked.count('photo1.png') == 2:
+            raise io.ImageError(f'{path} cannot be read: stale file handle')
+        return read(path, **options)
+
+    monkeypatch.setattr(io, 'read_file', read_once)
+    with pytest.raises(ValueError, match='photo1.png cannot be read: .*run the same command again'):
+        stage()
+    summary = stage()
+    assert (summary['quarantined'], summary['photos']) == (0, 2)
+
+
+def test_a_name_that_is_no_text_is_quarantined(stage, photos):
+    os.rename(photos / 'photo1.png', os.fsencode(photos) + b'/\xff.png')
+    summary = stage(split_shares=(1, 0, 0, 0), images='recipe')
+    assert (summary['quarantined'], summary['photos']) == (1, 1)
+
+
+def test_a_missing_picture_of_a_part_is_made_again(stage, tmp_path):
+    stage(shard='0/2')
+    picture = next((tmp_path / 'data/images').glob('*_10_01.png'))
+    before = picture.read_bytes()
+    picture.unlink()
+    stage(shard='0/2')
+    assert picture.read_bytes() == before
+
+
+def test_the_estimate_is_the_mean_over_types_without_their_first_cells():
+    durations = {
+        1: [(5, 99.0), (5, 1.0), (5, 2.0)],
+        10: [(5, 99.0), (5, 0.5)],
+        11: [(5, 99.0)],
+        shards.COMMIT: [(30, 3.0)],
+    }
+    seconds, types = shards.seconds_per_image(durations)
+    assert types == 2 and seconds == pytest.approx((0.3 + 0.1) / 2 + 0.1)
+    assert shards.seconds_per_image({11: [(5, 99.0)], shards.COMMIT: [(5, 1.0)]}) is None

@@ -8,9 +8,14 @@ from iqa_jax.images import io
 ITEMS = [b'first', b'', b'x' * 100_000]
 
 
+def write(path, items):
+    with records.writer(path) as append:
+        assert [append(item) for item in items] == list(range(len(items)))
+
+
 def test_records_come_back_by_name(tmp_path):
     path = tmp_path / 'folder/many.array_record'
-    records.write(path, ITEMS)
+    write(path, ITEMS)
     assert [records.read(records.name(path, i)) for i in range(3)] == ITEMS
     assert records.exists(records.name(path, 1))
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # no draft is left
@@ -28,9 +33,17 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(io.ImageError, match=r'many.array_record is not a file'):
         records.read(records.name(path, 0))
     assert not records.exists(records.name(path, 0))
-    records.write(path, ITEMS)
+    write(path, ITEMS)
     with pytest.raises(io.ImageError, match='has no record 3'):
         records.read(records.name(path, 3))
     path.write_bytes(b'not an ArrayRecord file at all')
     with pytest.raises(io.ImageError, match='many.array_record is not an intact ArrayRecord file'):
         records.read(records.name(path, 0))
+
+
+def test_a_file_that_is_not_finished_does_not_appear(tmp_path):
+    path = tmp_path / 'many.array_record'
+    with pytest.raises(ZeroDivisionError), records.writer(path) as append:
+        append(b'first')
+        append(1 // 0)
+    assert list(tmp_path.iterdir()) == []

@@ -158,13 +158,15 @@ def test_a_changed_record_of_an_array_record_file_is_seen(run, tmp_path):
         pictures.append((folder / 'a.png').read_bytes())
     (folder / 'x.csv').write_text('image_id,file,mos\na,x.array_record#0,10\n')
     for picture in pictures:
-        records.write(folder / 'x.array_record', [picture])
+        with records.writer(folder / 'x.array_record') as append:
+            append(picture)
         _, workdir = run('folder', scale=(0, 100), split_shares=(1, 0, 0, 0))
         columns = manifest.read(workdir / 'manifest.parquet')
         assert columns['sha256'].tolist() == [io.sha256(picture)]
     found = []
     for picture in pictures:
-        records.write(folder / 'x.array_record', [picture])
+        with records.writer(folder / 'x.array_record') as append:
+            append(picture)
         found.append(opening.unsigned_files(str(folder / 'x.csv')))
     assert found[0][0][:1] == ['a'] and found[0] != found[1]
 
