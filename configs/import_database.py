@@ -19,9 +19,9 @@ def get_config(arg: str = '') -> ConfigDict:
             'name': 'folder',  # | 'kadid10k', 'tid2013', 'live', 'csiq', 'koniq10k', ...
             'folder': 'runs/quickstart/rate',
             'table': 'rated.parquet',  # of 'folder' only; '': the folder's only CSV
-            'database': '',  # name in ids and in the manifest; '': that of config.name
+            'database': '',  # begins ids; '': config.name; a 'folder' without ids must have one
             # --- opinions ---
-            'scale': (0.0, 100.0),  # (worst, best) of the table, of 'folder' only
+            'scale': (),  # (worst, best) of the table, of 'folder' only; (): a manifest's 0, 100
             'spread': '',  # | 'std', 'variance', 'none': what its column holds; '': as known
             # --- splits ---
             'splits': 'official',  # where there are any | 'dealt'

@@ -149,14 +149,14 @@ def spaq(root: Path) -> Path:
 
 
 def biq2021(root: Path) -> Path:
-    names = {'Train': ['Images (1).jpg', 'Images (2).jpg'], 'Test': ['Images (3).jpg']}
+    """Header, names and empty last columns as in the authors' files."""
+    names = {'Train': ['ss03 (3753).jpg', 'ss01 (1726).jpg'], 'Test': ['ss02 (9).jpg']}
     for split, listed in names.items():
-        lines = ['Image Name,MOS,Standard Deviation']
+        lines = ['Image Name,MOS,,']
         for i, name in enumerate(listed):
             picture(root / 'Images' / name, len(lines) + len(split))
-            lines.append(f'{name},{0.25 + 0.5 * i},0.1')
-        text = '\n'.join(lines) + '\n'
-        (root / f'{split} (Images and MOS).csv').write_text(text, encoding='utf-8-sig')
+            lines.append(f'{name},{0.25 + 0.5 * i},,')
+        (root / f'{split} (Images and MOS).csv').write_text('\n'.join(lines) + '\n')
     return root
 
 

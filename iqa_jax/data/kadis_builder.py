@@ -19,8 +19,6 @@ from iqa_jax.runtime import artifacts
 
 LOCAL = 'local'  # the runner that is no Beam runner
 NAME = 'kadis_like'
-VERSION = '1.0.0'
-SPLITS = ('train', 'val', 'test', 'pool')
 ROWS_AT_ONCE = 64
 TEXT, NUMBERS = ('image_id', 'ref_id'), ('type', 'level', 'seed')
 
@@ -55,7 +53,7 @@ def make_shards(
 
 def folder(workdir: Path, mark: str) -> Path:
     """Where the tfds data set of a run lies."""
-    return workdir / 'tfds' / mark[:16] / NAME / VERSION
+    return workdir / 'tfds' / mark[:16] / NAME / builder.VERSION
 
 
 def is_written(workdir: Path, mark: str) -> bool:
@@ -134,7 +132,7 @@ def _builder_class() -> type:
     class KadisLike(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Distorted photographs with full-reference scores."""
 
-        VERSION = tfds.core.Version(VERSION)
+        VERSION = tfds.core.Version(builder.VERSION)
 
         def __init__(self, columns, values, runner, **kwargs):
             self._columns, self._values, self._runner = columns, values, runner
@@ -152,8 +150,8 @@ def _builder_class() -> type:
             )
 
         def _split_generators(self, dl_manager):
-            there = set(self._columns['split'].tolist())
-            return {split: self._generate_examples(split) for split in SPLITS if split in there}
+            there = [s for s in builder.SPLITS if s in self._columns['split']]
+            return {split: self._generate_examples(split) for split in there}
 
         def _generate_examples(self, split):
             rows = np.flatnonzero(self._columns['split'] == split)

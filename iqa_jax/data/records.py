@@ -47,9 +47,14 @@ def read(file: str | Path) -> bytes:
     raise io.ImageError(f'{path} has no record {number}')
 
 
+def path_of(file: str | Path) -> str:
+    """The file itself, or the file that holds the record."""
+    return _split(os.fspath(file))[0]
+
+
 def exists(file: str | Path) -> bool:
     """Whether the file, or the file that holds the record, is there."""
-    return os.path.isfile(_split(os.fspath(file))[0])
+    return os.path.isfile(path_of(file))
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def read(path: str | Path) -> tuple[Table, dict]:
             columns = {name: _to_numpy(table[name]) for name in table.column_names}
             return columns, meta or json.loads((table.schema.metadata or {}).get(b'meta', b'{}'))
         if path.suffix == '.csv':
-            return _parse_csv(data.decode()), meta
+            return _parse_csv(data.decode('utf-8-sig')), meta  # Excel marks UTF-8 by a BOM
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{path} is not a readable table: {error}.') from error
     raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
@@ -137,6 +137,8 @@ def _to_arrow(column: np.ndarray) -> pa.Array:
 
 def _parse_csv(text: str) -> Table:
     rows = list(csv.reader(io.StringIO(text)))
+    while rows and not rows[-1]:  # blank lines at the end, as editors leave them
+        rows.pop()
     if not rows:
         raise csv.Error('it is empty')
     header, body = rows[0], rows[1:]

@@ -1,5 +1,6 @@
 """import_database: a rated database on disk -> the one manifest, its pairs and its scores."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import databases, manifest, proxies, tables
+from iqa_jax.data import databases, manifest, proxies, records, tables
 from iqa_jax.data.databases import builder, importer, layout
 from iqa_jax.runtime import artifacts, progress, stages
 from iqa_jax.tasks import opening, tripwire
@@ -39,14 +40,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     database = _database(config)
     prefix = config['database'] or config['name']
-    found = database.read(Path(config['folder']), {'table': config['table']})
+    found = _read(database, config)
     files = {*found.rows['file'], *found.rows['reference'], *found.references.values()}
     files = sorted(files - {''})
     del given['threads']  # their number changes no byte
     identity = given | {'files': _stamps(files, config['folder'])}
     stage = stages.Stage('import_database', workdir, identity, inputs=found.sources)
-    records = workdir / 'tfds' / prefix / builder.VERSION / 'dataset_info.json'
-    there = records.is_file if config['array_record'] else None
+    data_set = workdir / 'tfds' / prefix / builder.VERSION / 'dataset_info.json'
+    there = data_set.is_file if config['array_record'] else None
     if (summary := stage.done(there)) is not None:
         return summary
     start = time.monotonic()
@@ -57,6 +58,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     srcc, direction = tripwire.check(made, found.directions, config)
     about = {key: getattr(database, key) for key in ('title', 'homepage', 'citation', 'terms')}
     meta = {'database': prefix, 'simulated': found.simulated} | about | options
+    meta['sources'] = {os.path.relpath(f, config['folder']): _sha256(f) for f in found.sources}
     outputs = _write(made, found.directions, meta, config, workdir, stage.fingerprint)
     if config['array_record']:
         columns = manifest.read(workdir / 'manifest.parquet')
@@ -85,7 +87,7 @@ def _database(config: dict) -> databases.Database:
             raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(allowed)}.')
     if config['threads'] < 1:
         raise ValueError(f'config.threads={config["threads"]} is too small; it is at least 1.')
-    if len(config['scale']) != 2:
+    if len(config['scale']) not in (0, 2):
         raise ValueError(f'config.scale={config["scale"]} needs two numbers, (worst, best).')
     if not re.fullmatch(r'[\w.-]*', config['database']):
         raise ValueError(
@@ -101,6 +103,17 @@ def _database(config: dict) -> databases.Database:
     return database
 
 
+def _read(database: databases.Database, config: dict) -> layout.Found:
+    """What lies in the folder; raises a ValueError where ids would be those of other folders."""
+    found = database.read(Path(config['folder']), {'table': config['table']})
+    if config['name'] == 'folder' and not (config['database'] or found.own_ids):
+        raise ValueError(
+            f'{found.sources[0]} has no image_id, so ids begin with the name of the database; '
+            'give one in config.database.'
+        )
+    return found
+
+
 def _import(
     database: databases.Database, found: layout.Found, prefix: str, files: list[str], config: dict
 ) -> tuple[importer.Imported, dict]:
@@ -108,8 +121,10 @@ def _import(
     with progress.progress(total=len(files), desc='import_database', unit='files') as bar:
         digests = importer.inspect(files, config['check'], config['threads'], bar.update)
     options = {key: config[key] for key in ('splits', 'split_shares', 'seed')}
-    options['scale'] = config['scale'] if config['name'] == 'folder' else database.scale
-    options['spread'] = config['spread'] or database.spread
+    # Of a published database the scale is known, of other tables only who made them can say it.
+    asked = config['scale'] if config['name'] == 'folder' else ()
+    options['scale'] = asked or found.scale or database.scale
+    options['spread'] = config['spread'] or found.spread or database.spread
     made = importer.assemble(database, found, prefix, options, digests)
     numbers = made.references, made.images
     importer.check_counts(database, *numbers, config['allow_partial'], made.quarantine)
@@ -128,11 +143,16 @@ def _stamps(files: list[str], folder: str) -> str:
     found = []
     for file in files:
         try:
-            status = os.stat(file)
+            status = os.stat(records.path_of(file))
             found.append([os.path.relpath(file, folder), status.st_size, status.st_mtime_ns])
         except OSError:
             found.append([os.path.relpath(file, folder)])
     return artifacts.fingerprint(found)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _write(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from iqa_jax.data import manifest
+from iqa_jax.data import manifest, records
 from iqa_jax.runtime import stages
 
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
@@ -55,8 +55,8 @@ def unsigned_files(path: str) -> list:
     for image_id, file, digest in zip(
         columns['image_id'], columns['file'], columns['sha256'], strict=True
     ):
-        if file and not digest and os.path.exists(file):
-            status = os.stat(file)
+        if file and not digest and records.exists(file):
+            status = os.stat(records.path_of(file))
             found.append([image_id, status.st_size, status.st_mtime_ns])
     return found
 

@@ -1,5 +1,6 @@
 """The ArrayRecord data set of an imported database: written and read back without TensorFlow."""
 
+import io as streams
 import os
 import subprocess
 import sys
@@ -8,10 +9,13 @@ import textwrap
 import database_layouts as layouts
 import numpy as np
 import pytest
+from PIL import Image
 
 from iqa_jax.data import manifest, store, tables
 from iqa_jax.data.databases import builder, get
 from iqa_jax.images import io
+
+ORIENTATION = 0x0112  # EXIF tag
 
 
 @pytest.fixture
@@ -46,10 +50,40 @@ def test_examples_hold_the_files_bytes_and_recipes_as_png(columns):
     np.testing.assert_array_equal(io.decode(found['x__a_10_03']['image']), made)
 
 
+@pytest.mark.parametrize('case', ['turned', 'opaque', 'palette', 'gray'])
+def test_pixels_are_those_of_this_programs_decoder(columns, tmp_path, case):
+    path = tmp_path / ('a.jpg' if case == 'turned' else 'a.png')
+    with Image.open(tmp_path / 'a.bmp') as image:
+        if case == 'turned':
+            exif = image.getexif()
+            exif[ORIENTATION] = 6  # shown after a quarter turn
+            image.save(path, exif=exif)
+        else:
+            image.convert({'opaque': 'RGBA', 'palette': 'P', 'gray': 'L'}[case]).save(path)
+    row = tables.select(columns, np.array([0]))
+    row |= {'file': np.array([str(path)], object)}
+    row |= {'sha256': np.array([io.sha256(path.read_bytes())], object)}
+    want = io.decode(path)
+    assert want.shape == ((40, 32, 3) if case == 'turned' else (32, 40, 3))
+    ((_, example),) = builder.examples(row)
+    assert io.sha256(example['image']) != row['sha256'][0]
+    np.testing.assert_array_equal(np.asarray(Image.open(streams.BytesIO(example['image']))), want)
+    builder.write(get('folder'), row, 'mine', tmp_path)
+    (read,) = builder.make(get('folder'), row, 'mine', tmp_path).as_data_source('train')
+    np.testing.assert_array_equal(read['image'], want)
+
+
 def test_a_file_that_changed_is_not_taken(columns, tmp_path):
     layouts.picture(tmp_path / 'a.bmp', 5)
     with pytest.raises(io.ImageError, match='a.bmp changed while it was imported'):
         dict(builder.examples(columns))
+
+
+def test_a_damaged_file_that_no_check_found_is_named(columns, tmp_path):
+    (tmp_path / 'a.bmp').write_bytes(b'<html>')
+    row = tables.select(columns, np.array([0])) | {'sha256': np.array([''], object)}
+    with pytest.raises(io.ImageError, match=r"a.bmp is not an image.*config.check='decode' leaves"):
+        dict(builder.examples(row))
 
 
 def test_round_trip(columns, tmp_path):

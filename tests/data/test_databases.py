@@ -7,7 +7,7 @@ import database_layouts as layouts
 import numpy as np
 import pytest
 
-from iqa_jax.data import kadis, manifest, records
+from iqa_jax.data import contents, kadis, manifest, records, store, tables
 from iqa_jax.data.databases import DATABASES, builder, get, importer
 from iqa_jax.images import io
 
@@ -45,7 +45,9 @@ def test_kadid10k_is_higher_better_and_var_is_a_variance(tmp_path):
     assert (row['type'], row['level'], row['votes']) == (11, 3, 30)
     assert row['ref_id'] == 'kadid10k__I02' and row['split'] == 'train'
     assert row['sha256'] == io.sha256((tmp_path / 'images/I02_11_03.png').read_bytes())
-    assert [row['database'], row['ref_file']] == ['kadid10k', '']
+    reference = tmp_path / 'images/I02.png'
+    assert [row['database'], row['ref_file']] == ['kadid10k', str(reference)]
+    assert row['ref_sha256'] == io.sha256(reference.read_bytes())
     assert len(made.pairs['image_id']) == 20
     assert made.pairs['reference'][0] == str(tmp_path / 'images/I01.png')
     assert not found.unlisted
@@ -145,12 +147,16 @@ def test_bid_and_spaq_read_workbooks(tmp_path):
 def test_biq2021_keeps_its_two_sets(tmp_path):
     rows = rated(read('biq2021', layouts.biq2021(tmp_path))[1])
     assert {name: row['split'] for name, row in rows.items()} == {
-        'biq2021__Images__1_': 'train',
-        'biq2021__Images__2_': 'train',
-        'biq2021__Images__3_': 'test',
+        'biq2021__ss03__3753_': 'train',
+        'biq2021__ss01__1726_': 'train',
+        'biq2021__ss02__9_': 'test',
     }
-    row = rows['biq2021__Images__2_']
-    assert close(row['mos'], 75) and close(row['mos_std'], 10) and row['votes'] == 30
+    row = rows['biq2021__ss01__1726_']
+    assert close(row['mos'], 75) and np.isnan(row['mos_std']) and row['votes'] == 0
+    path = tmp_path / 'Train (Images and MOS).csv'
+    path.write_text(path.read_text().replace(',,\n', ',0.1\n').replace('MOS,0.1', 'MOS,SD'))
+    row = rated(read('biq2021', tmp_path)[1])['biq2021__ss01__1726_']
+    assert close(row['mos_std'], 10)
 
 
 @pytest.mark.parametrize('parts', [True, False])
@@ -271,6 +277,81 @@ def test_a_folder_whose_table_has_ids_keeps_them(tmp_path):
     assert {row['ref_id'] for row in rows.values()} == {'R'}
 
 
+def rate(root: Path, *lines: str, header: str = 'file,mos') -> Path:
+    """Writes the table of a folder."""
+    root.mkdir(exist_ok=True)
+    (root / 'x.csv').write_text('\n'.join([header, *lines, '']))
+    return root
+
+
+def test_a_listed_path_is_never_another_picture_of_its_name(tmp_path):
+    layouts.picture(tmp_path / 'b/1.png')
+    found, made = read('folder', rate(tmp_path, 'a/1.png,10', 'b/1.png,90'), scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'b/1.png')]
+    assert [entry['file'] for entry in made.quarantine] == ['folder__a__1']
+    assert made.quarantine[0]['reason'] == f'{tmp_path}/a/1.png is not a file'
+    assert not found.unlisted
+
+
+def test_a_bare_name_is_searched_and_must_be_there_once(tmp_path):
+    layouts.picture(tmp_path / 'a/1.PNG')
+    found, made = read('folder', rate(tmp_path, '1.png,10'), scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'a/1.PNG')]
+    layouts.picture(tmp_path / 'b/1.PNG')
+    with pytest.raises(ValueError, match='names 1.png, which may be .*a/1.PNG or .*b/1.PNG; write'):
+        read('folder', tmp_path, scale=(0, 100))
+    layouts.picture(tmp_path / 'b/1.png')  # the exact name counts
+    found, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['file'].tolist() == [str(tmp_path / 'b/1.png')]
+    assert sorted(f.relative_to(tmp_path).as_posix() for f in found.unlisted) == [
+        'a/1.PNG', 'b/1.PNG',
+    ]  # fmt: skip
+
+
+def test_a_table_as_excel_saves_it_and_sets_in_koniqs_words(tmp_path):
+    words = {'training': 'train', 'validation': 'val', 'test': 'test', 'pool': 'pool', '': 'train'}
+    lines = []
+    for i, word in enumerate(words):
+        layouts.picture(tmp_path / f'{i}.png', i)
+        lines.append(f'{i}.png,{20 * i},{word}')
+    text = '\r\n'.join(['file,mos,set', *lines, '', '', ''])
+    (tmp_path / 'x.csv').write_bytes(text.encode('utf-8-sig'))
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['split'].tolist() == list(words.values())
+    assert made.columns['mos'].tolist() == [0, 20, 40, 60, 80]
+
+
+def test_references_of_equal_names_are_two(tmp_path):
+    for content, name in enumerate(('a/ref.png', 'b/ref.png', 'c/1.png', '1.png', '2.png')):
+        layouts.picture(tmp_path / name, content)
+    lines = ('1.png,a/ref.png,10', '2.png,b/ref.png,90', 'c/1.png,c/1.png,50')
+    rate(tmp_path, *lines, header='file,reference,mos')
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['ref_id'][:3].tolist() == [
+        'folder__a__ref', 'folder__b__ref', 'folder__c__1',
+    ]  # fmt: skip
+    assert made.references == 2, 'c/1.png is an image and its own reference'
+
+
+def test_a_ref_id_is_of_one_picture(tmp_path):
+    lines = ('1.png,a/ref.png,R,10', '2.png,b/ref.png,R,90')
+    rate(tmp_path, *lines, header='file,reference,ref_id,mos')
+    with pytest.raises(ValueError, match='gives ref_id R to both .*a/ref.png and .*b/ref.png'):
+        read('folder', tmp_path, scale=(0, 100))
+
+
+def test_an_image_never_stands_for_a_reference_of_its_name(tmp_path):
+    for content, name in enumerate(('1.png', 'ref/1.png', 'a b.png', 'ref/a_b.png')):
+        layouts.picture(tmp_path / name, content)
+    rate(tmp_path, '1.png,ref/1.png,10', header='file,reference,mos')
+    _, made = read('folder', tmp_path, scale=(0, 100))
+    assert made.columns['image_id'].tolist() == ['folder__1', 'folder__ref__1']
+    assert made.columns['ref_id'].tolist() == ['folder__ref__1'] * 2
+    rate(tmp_path, 'a b.png,ref/a_b.png,10', header='file,reference,mos')
+    with pytest.raises(ValueError, match='a b.png and its reference .*a_b.png would both be'):
+        read('folder', tmp_path, scale=(0, 100))
+
+
 def test_equal_names_with_two_suffixes_are_two_pictures(tmp_path):
     for name in ('a.png', 'a.jpg', 'sub/a.png'):
         layouts.picture(tmp_path / name)
@@ -279,6 +360,16 @@ def test_equal_names_with_two_suffixes_are_two_pictures(tmp_path):
     assert made.columns['image_id'].tolist() == [
         'folder__a.png', 'folder__a.jpg', 'folder__sub__a',
     ]  # fmt: skip
+
+
+def test_a_stored_image_with_a_reference_is_no_recipe(tmp_path):
+    _, made = read('kadid10k', layouts.kadid10k(tmp_path))
+    row = made.columns['image_id'].tolist().index('kadid10k__I02_11_05')
+    pixels = store.ImageStore(made.columns).load([row])[0]
+    np.testing.assert_array_equal(pixels, io.decode(tmp_path / 'images/I02_11_05.png'))
+    references = contents.references({'kadid10k': tables.select(made.columns, np.array([row]))})
+    assert references['file'].tolist() == [str(tmp_path / 'images/I02.png')]
+    assert references['sha256'].tolist() == [made.columns['ref_sha256'][row]]
 
 
 @pytest.mark.parametrize('check', importer.CHECKS)
@@ -308,6 +399,8 @@ def test_missing_and_damaged_files_are_quarantined(tmp_path):
     assert (made.references, made.images) == (3, 18)
     assert len(made.pairs['image_id']) == 13, 'pairs of I03 need the reference, its images do not'
     assert [path.name for path in found.unlisted] == ['more.png']
+    orphans = [row for row in rated(made).values() if row['ref_id'] == 'kadid10k__I03']
+    assert len(orphans) == 5 and {row['ref_file'] + row['ref_sha256'] for row in orphans} == {''}
     assert read('kadid10k', tmp_path, check='digest')[1].images == 19
     assert read('kadid10k', tmp_path, check='presence')[1].images == 19
 
@@ -380,8 +473,10 @@ def test_opinions_far_beyond_the_scale_are_refused(tmp_path):
 
 
 def test_opinions_that_span_almost_nothing_are_warned_about(tmp_path, caplog):
-    read('folder', layouts.folder(tmp_path), scale=(0, 1000))
-    assert 'Opinions span 0.3 % of the scale 0 to 1000' in caplog.text
+    read('folder', layouts.folder(tmp_path), scale=(0, 10))
+    assert not caplog.text
+    read('folder', tmp_path, scale=(0, 100))
+    assert 'Opinions span 3.0 % of the scale 0 to 100' in caplog.text
 
 
 def test_an_unknown_database_is_answered_with_those_there_are():

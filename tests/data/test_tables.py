@@ -38,6 +38,19 @@ def test_foreign_csv_without_sidecar_is_read(tmp_path):
     assert meta == {}
 
 
+def test_csv_of_excel_with_a_byte_order_mark_and_blank_last_lines(tmp_path):
+    path = tmp_path / 'excel.csv'
+    path.write_bytes('image_id,mos\r\nä,3.5\r\n\r\n\r\n'.encode('utf-8-sig'))
+    columns, _ = tables.read(path)
+    assert columns['image_id'].tolist() == ['ä'] and columns['mos'].tolist() == [3.5]
+    path.write_text('image_id,mos\na,1\n\nb,2\n')
+    with pytest.raises(ValueError, match='line 3 has 0 fields'):
+        tables.read(path)
+    one = {'note': np.array(['x', ''], object)}
+    tables.write(tmp_path / 'one.csv', one)
+    assert tables.read(tmp_path / 'one.csv')[0]['note'].tolist() == ['x', '']
+
+
 def test_ragged_csv_names_the_line(tmp_path):
     path = tmp_path / 'bad.csv'
     path.write_text('image_id,mos\na,1\nb\n')

@@ -9,9 +9,9 @@ import pytest
 from configs import import_database as config_file
 from configs import train_ranking
 from iqa_jax import fr_metrics
-from iqa_jax.data import manifest, pairs, tables
+from iqa_jax.data import manifest, pairs, records, tables
 from iqa_jax.images import io
-from iqa_jax.tasks import import_database, score_pairs, train_setup
+from iqa_jax.tasks import import_database, opening, score_pairs, train_setup
 
 OPTIONS = {'table': '', 'allow_partial': True, 'array_record': False, 'split_shares': (1, 1, 2, 0)}
 
@@ -22,7 +22,7 @@ def run(tmp_path):
 
     def run(name: str, /, **changes) -> tuple[dict, Path]:
         config = config_file.get_config('smoke').to_dict() | OPTIONS
-        config |= {'name': name, 'folder': str(tmp_path / name)}
+        config |= {'name': name, 'folder': str(tmp_path / name), 'database': name}
         workdir = tmp_path / 'out'
         return import_database.run(config | changes, workdir), workdir
 
@@ -44,6 +44,7 @@ def test_kadid10k_trains_by_its_name_alone(run, tmp_path):
     assert (
         meta['database'] == 'kadid10k' and meta['scale'] == [1, 5] and 'QoMEX' in meta['citation']
     )
+    assert meta['sources'] == {'dmos.csv': io.sha256((tmp_path / 'kadid10k/dmos.csv').read_bytes())}
 
 
 def test_its_pairs_are_those_that_score_pairs_reads(run, tmp_path):
@@ -150,6 +151,26 @@ def test_it_does_nothing_again_until_a_file_changes(run, tmp_path, capfd):
     assert digest == io.sha256((moved / 'images/I01_11_01.png').read_bytes())
 
 
+def test_a_changed_record_of_an_array_record_file_is_seen(run, tmp_path):
+    folder, pictures = tmp_path / 'folder', []
+    for content in range(2):
+        layouts.picture(folder / 'a.png', content)
+        pictures.append((folder / 'a.png').read_bytes())
+    (folder / 'x.csv').write_text('image_id,file,mos\na,x.array_record#0,10\n')
+    for picture in pictures:
+        with records.writer(folder / 'x.array_record') as append:
+            append(picture)
+        _, workdir = run('folder', scale=(0, 100), split_shares=(1, 0, 0, 0))
+        columns = manifest.read(workdir / 'manifest.parquet')
+        assert columns['sha256'].tolist() == [io.sha256(picture)]
+    found = []
+    for picture in pictures:
+        with records.writer(folder / 'x.array_record') as append:
+            append(picture)
+        found.append(opening.unsigned_files(str(folder / 'x.csv')))
+    assert found[0][0][:1] == ['a'] and found[0] != found[1]
+
+
 def test_array_record_is_written_and_made_again_when_it_is_gone(run, tmp_path):
     layouts.koniq10k(tmp_path / 'koniq10k')
     _, workdir = run('koniq10k', array_record=True)
@@ -166,6 +187,35 @@ def test_simulated_opinions_stay_simulated(run, tmp_path):
     tables.write(tmp_path / 'folder/rated.parquet', table, {'simulated': True})
     _, workdir = run('folder', table='rated.parquet', split_shares=(1, 0, 0, 0))
     assert tables.read(workdir / 'manifest.parquet')[1]['simulated'] is True
+
+
+def test_a_folder_without_ids_needs_a_name(run, tmp_path):
+    layouts.folder(tmp_path / 'folder')
+    with pytest.raises(ValueError, match=r'has no image_id.*give one in config.database'):
+        run('folder', scale=(1, 5), database='')
+    _, workdir = run('folder', scale=(1, 5), database='mine')
+    columns = manifest.read(workdir / 'manifest.parquet')
+    assert columns['image_id'][0] == 'mine__0_1' and set(columns['database']) == {'mine'}
+    changes = {'folder': str(workdir), 'table': 'manifest.parquet', 'database': ''}
+    ids = manifest.read(run('folder', **changes)[1] / 'manifest.parquet')['image_id']
+    assert ids.tolist() == columns['image_id'].tolist()
+
+
+def test_the_scale_of_a_folder_is_the_manifests_or_must_be_said(run, tmp_path):
+    layouts.picture(tmp_path / 'folder/a.png')
+    (tmp_path / 'folder/x.csv').write_text('file,dmos,var\na.png,4,0.25\n')
+    with pytest.raises(ValueError, match=r'config.scale=\(worst, best\) which .* \(DMOS\)'):
+        run('folder', split_shares=(1, 0, 0, 0))
+    _, workdir = run('folder', split_shares=(1, 0, 0, 0), scale=(5, 1))
+    table, meta = tables.read(workdir / 'manifest.parquet')
+    assert (table['mos'][0], table['mos_std'][0]) == (25, 12.5)
+    assert (meta['scale'], meta['spread']) == ([5, 1], 'variance')
+    _, workdir = run('folder', split_shares=(1, 0, 0, 0), scale=(5, 1), spread='std')
+    assert manifest.read(workdir / 'manifest.parquet')['mos_std'][0] == 6.25
+    config = {'folder': str(workdir), 'table': 'manifest.parquet', 'split_shares': (1, 0, 0, 0)}
+    _, workdir = run('folder', **config)
+    table, meta = tables.read(workdir / 'manifest.parquet')
+    assert (table['mos'][0], table['mos_std'][0], meta['scale']) == (25, 6.25, [0, 100])
 
 
 @pytest.mark.parametrize(

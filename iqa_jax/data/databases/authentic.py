@@ -5,7 +5,6 @@ from pathlib import Path
 from iqa_jax.data import tables
 from iqa_jax.data.databases import layout
 
-BIQ_VOTES = 30
 BIQ_TABLES = {
     'train': ('Train (Images and MOS).csv', 'train_data.csv'),
     'test': ('Test (Images and MOS).csv', 'test_data.csv'),
@@ -49,7 +48,11 @@ def read_spaq(folder: Path, options: dict) -> layout.Found:
 
 
 def read_biq2021(folder: Path, options: dict) -> layout.Found:
-    """BIQ2021: a CSV for each of the official sets train and test, and Images/; means of 0..1."""
+    """BIQ2021: a CSV for each of the official sets train and test, and Images/; means of 0..1.
+
+    The authors' two CSVs have names and MOS alone; a column of deviations is read where there is
+    one. How many people rated an image they do not say.
+    """
     images = layout.find(folder, 'Images')
     files = layout.pictures(images)
     parts, sources = [], []
@@ -65,7 +68,6 @@ def read_biq2021(folder: Path, options: dict) -> layout.Found:
             [layout.lookup(files, name, images) for name in listed],
             opinion=mos,
             spread=layout.numbers(spread, 'standard deviation', path),
-            votes=[BIQ_VOTES] * len(listed),
             split=[split] * len(listed),
         )
         parts.append(part)

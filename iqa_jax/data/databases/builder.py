@@ -4,7 +4,7 @@ TensorFlow is not needed: images go in as encoded bytes, and `as_data_source` re
 """
 
 import contextlib
-import io as io_text
+import io as streams
 import re
 import shutil
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from iqa_jax.data import records, tables
 from iqa_jax.data.databases.registry import Database
@@ -86,16 +87,19 @@ def write(database: Database, columns: tables.Table, name: str, folder: Path) ->
     """Writes the data set anew, whatever was there, and returns its folder."""
     builder = make(database, columns, name, folder)
     shutil.rmtree(builder.data_path, ignore_errors=True)
-    with contextlib.redirect_stdout(io_text.StringIO()):  # it speaks of downloads; there are none
+    with contextlib.redirect_stdout(streams.StringIO()):  # it speaks of downloads; there are none
         builder.download_and_prepare()
     return Path(builder.data_path)
 
 
 def examples(columns: tables.Table) -> Iterator[tuple[str, dict]]:
-    """(image_id, features) of each row; `image` is the file as it is, or the PNG of a recipe.
+    """(image_id, features) of each row; `image` is its file's bytes or, of recipes, a PNG.
+
+    A file that plain decoders show otherwise than this program does also becomes a PNG: a turned
+    photograph (EXIF), a palette, one or four channels.
 
     Raises:
-      images.io.ImageError: a file is missing or not the one of the manifest.
+      images.io.ImageError: a file is missing, undecodable or not the one of the manifest.
     """
     store = ImageStore(columns)
     for first in range(0, len(store), MADE_AT_ONCE):
@@ -114,4 +118,11 @@ def _bytes(columns: tables.Table, row: int) -> bytes:
     data = records.read(file)
     if digest and io.sha256(data) != digest:
         raise io.ImageError(f'{file} changed while it was imported; run the same command again.')
-    return data
+    try:
+        pixels = io.decode(data)
+    except io.ImageError as error:
+        said = str(error).replace('image data', file)
+        raise io.ImageError(f"{said}; config.check='decode' leaves such files out") from None
+    with Image.open(streams.BytesIO(data)) as image:
+        same = np.array_equal(np.asarray(image), pixels)
+    return data if same else io.encode_png(pixels)

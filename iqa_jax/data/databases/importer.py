@@ -19,7 +19,7 @@ SPREADS = ('std', 'variance', 'none')
 CHECKS = ('decode', 'digest', 'presence')
 # Realigned and standardised opinions leave their scale a little; those of a wrong scale by far.
 OVERSHOOT = 0.25
-NARROW = 0.02  # share of the scale that opinions surely span
+NARROW = 0.1  # share of the scale that opinions surely span
 
 
 @dataclasses.dataclass
@@ -67,7 +67,8 @@ def assemble(
     columns |= {'mos': mos[good], 'mos_std': mos_std[good]}
     wanted = np.isfinite(columns['mos']) | (columns['file'] == '')
     columns['split'] = _splits(columns, wanted, options)
-    pristine, bad = _references(found, prefix, digests, set(ids.tolist()))
+    taken = dict(zip(ids.tolist(), rows['file'].tolist(), strict=True))
+    pristine, bad = _references(found, prefix, digests, taken)
     everything = {
         name: np.concatenate([columns[name], pristine[name].astype(columns[name].dtype)])
         for name in columns
@@ -88,19 +89,20 @@ def _columns(
     found: Found, rows: tables.Table, ids: np.ndarray, prefix: str, digests: dict, seed: int
 ) -> tables.Table:
     """Columns of the manifest that rows of a reader give, opinions and splits aside."""
-    recipe = rows['file'] == ''
     ref_ids = identifiers(rows['ref_name'], '' if found.own_ids else prefix)
     ref_ids = np.where(rows['ref_name'] == '', ids, ref_ids).astype(object)
+    # The quarantine tells of a reference that cannot be used; its images stay without one.
+    usable = _usable(rows['reference'], digests)
     seeds = np.zeros(len(ids), np.int64)
-    for i in np.flatnonzero(recipe).tolist():
+    for i in np.flatnonzero(rows['file'] == '').tolist():
         seeds[i] = kadis.image_seed(seed, ref_ids[i], int(rows['type'][i]), int(rows['level'][i]))
     return {
         'image_id': ids,
         'ref_id': ref_ids,
         'file': rows['file'],
         'sha256': _digests(rows['file'], digests),
-        'ref_file': np.where(recipe, rows['reference'], '').astype(object),
-        'ref_sha256': np.where(recipe, _digests(rows['reference'], digests), '').astype(object),
+        'ref_file': np.where(usable, rows['reference'], '').astype(object),
+        'ref_sha256': np.where(usable, _digests(rows['reference'], digests), '').astype(object),
         'type': rows['type'],
         'level': rows['level'],
         'seed': seeds,
@@ -186,7 +188,8 @@ def _opinions(
         return nothing, nothing
     if scale is None:
         raise ValueError(
-            'The table has opinions; set config.scale=(worst, best) to the ends of their scale.'
+            'The table has opinions; say in config.scale=(worst, best) which values are worst and '
+            'best, such as (1, 5), or (100, 0) where lower is better (DMOS).'
         )
     worst, best = (float(end) for end in scale)
     if worst == best:
@@ -245,8 +248,7 @@ def _splits(columns: tables.Table, wanted: np.ndarray, options: dict) -> np.ndar
 
 def _pairs(rows: tables.Table, ids: np.ndarray, digests: dict) -> tables.Table:
     """image_id, reference, distorted of the rows that have both files."""
-    both = (rows['file'] != '') & (rows['reference'] != '')
-    both &= np.array([not digests.get(f, ('', ''))[1] for f in rows['reference'].tolist()], bool)
+    both = (rows['file'] != '') & _usable(rows['reference'], digests)
     return {
         'image_id': ids[both],
         'reference': rows['reference'][both],
@@ -255,12 +257,20 @@ def _pairs(rows: tables.Table, ids: np.ndarray, digests: dict) -> tables.Table:
 
 
 def _references(
-    found: Found, prefix: str, digests: dict, taken: set[str]
+    found: Found, prefix: str, digests: dict, taken: dict[str, str]
 ) -> tuple[tables.Table, list[dict]]:
-    """Manifest rows of the usable references, and quarantine entries of the others."""
+    """Manifest rows of the usable references, and quarantine entries of the others.
+
+    `taken` are the images' ids and files; a reference that is one of them has its row already.
+    """
     names = np.array(list(found.references), object)
     ids = identifiers(names, '' if found.own_ids else prefix)
     files = np.array(list(found.references.values()), object)
+    for i, file in zip(ids.tolist(), files.tolist(), strict=True):
+        if taken.get(i, file) != file:
+            raise ValueError(
+                f'{prefix}: {taken[i]} and its reference {file} would both be {i}; rename one.'
+            )
     reasons = [digests.get(file, ('', ''))[1] for file in files.tolist()]
     bad = _entries(ids, reasons)
     good = np.array(
@@ -278,6 +288,11 @@ def _references(
 
 def _digests(files: np.ndarray, digests: dict) -> np.ndarray:
     return np.array([digests.get(file, ('', ''))[0] for file in files.tolist()], object)
+
+
+def _usable(files: np.ndarray, digests: dict) -> np.ndarray:
+    """Whether each names a file and nothing speaks against it, bool [N]."""
+    return np.array([bool(f) and not digests.get(f, ('', ''))[1] for f in files.tolist()], bool)
 
 
 def _entries(ids: np.ndarray, reasons: list[str]) -> list[dict]:

@@ -9,7 +9,6 @@ from iqa_jax.data.databases import layout
 
 KADID_VOTES = 30  # degradation category ratings of each image
 ROUNDED = 0.001  # the column var has three decimals
-KONIQ_SETS = {'training': 'train', 'validation': 'val', 'test': 'test'}
 KONIQ_TABLES = ('koniq10k_distributions_sets.csv', 'koniq10k_scores_and_distributions.csv')
 
 
@@ -67,8 +66,8 @@ def read_koniq10k(folder: Path, options: dict) -> layout.Found:
     sets = layout.column(table, 'set', where=path, optional=True)
     spread = layout.numbers(layout.column(table, 'SD', where=path), 'SD', path)
     votes = layout.whole(layout.column(table, 'c_total', where=path), 'c_total', path)
-    if sets and (unknown := set(sets) - set(KONIQ_SETS)):
-        raise ValueError(f'{path} has set {min(unknown)!r}; known are {", ".join(KONIQ_SETS)}.')
+    if sets and (unknown := set(sets) - set(layout.SETS)):
+        raise ValueError(f'{path} has set {min(unknown)!r}; known are {", ".join(layout.SETS)}.')
     files = layout.pictures(images)
     paths = [layout.lookup(files, name, images) for name in listed]
     rows = layout.rows(
@@ -77,7 +76,7 @@ def read_koniq10k(folder: Path, options: dict) -> layout.Found:
         opinion=layout.numbers(layout.column(table, scaled, where=path), scaled, path),
         spread=spread * (100 - 1) / (5 - 1),  # from votes of 1..5 to the 1..100 of the opinions
         votes=votes,
-        split=[KONIQ_SETS[name] for name in sets] if sets else None,
+        split=[layout.SETS[name] for name in sets] if sets else None,
     )
     return layout.Found(rows, [path], unlisted=layout.unlisted(files, paths))
 

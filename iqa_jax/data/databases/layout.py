@@ -14,6 +14,7 @@ import numpy as np
 
 from iqa_jax.data import sources, tables
 
+SETS = {'training': 'train', 'validation': 'val', 'test': 'test'}  # words of KonIQ-10k and others
 DEPTH = 2  # folders below the given one that are searched; archives unpack into some
 
 
@@ -26,7 +27,8 @@ class Found:
     units, NaN where there is none; votes, type and level, integers; split, text, '' where the
     database has none of its own. `scores` are columns [N] beside the rows, `directions` say of each
     whether higher is better. `unlisted` are pictures that the score file does not know, `sources`
-    the files that were read.
+    the files that were read. `scale` and `spread` are those of `registry.Database` where only the
+    score file tells them.
     """
 
     rows: tables.Table
@@ -37,6 +39,8 @@ class Found:
     directions: dict[str, bool] = dataclasses.field(default_factory=dict)
     own_ids: bool = False  # names are ids already and get no prefix
     simulated: bool = False  # opinions of no people
+    scale: tuple[float, float] | None = None
+    spread: str = ''
 
 
 def rows(names: Sequence[str], files: Sequence[str], **columns) -> tables.Table:
