@@ -1,9 +1,9 @@
 """What a model was trained on, and which images of a manifest it therefore has seen.
 
 An image is identified by the SHA-256 of its file and by its recipe, its reference by the SHA-256 of
-the pristine file and by the content that the split stage found; names count only where there is
-no file. A copy that was saved anew by another program has other bytes and is not recognised by its
-file, only by its reference or content.
+the pristine file, by its name within the database and by the content that the split stage found.
+A copy that was saved anew by another program has other bytes and is not recognised by its file,
+only by its reference or content.
 """
 
 import functools
@@ -52,7 +52,7 @@ def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
       known: of `record`.
 
     REFERENCE: another image of the same reference or content was trained on. VALIDATED: image or
-    reference only chose between steps of the training.
+    reference was only scored in validation, from which training takes nothing.
     """
     row, key, is_image = _keys(rows)
     found = np.zeros(len(rows['image_id']), np.int8)
@@ -68,7 +68,7 @@ def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
 
 def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, uint64 digest, whether it is of the image and not of its reference), [K] each."""
-    names = ('ref_id', 'database', 'content', 'type', 'level', 'seed')
+    names = ('ref_id', 'database', 'content', 'file', 'type', 'level', 'seed')
     digests = _digests(rows, 'file', 'sha256')
     references = _reference_digests(rows, digests)
     columns = [rows[name].tolist() for name in names]
@@ -77,21 +77,30 @@ def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for number, (digest, reference, values) in enumerate(
         zip(digests, references, zip(*columns, strict=True), strict=True)
     ):
-        ref_id, database, content, *recipe = values
+        ref_id, database, content, file, *recipe = values
         if digest:
             key.append(_short(f'file/{digest}'))
-        if reference and recipe[0] > 0:
+        if reference and _is_recipe(file, *recipe):
             key.append(_short(f'recipe/{reference}/{recipe}'))
         is_image += [True] * (len(key) - len(is_image))
         if content:
             key.append(short(f'content/{content}'))
         if reference:
             key.append(short(f'reference/{reference}'))
-        elif database:
+        # Also beside a digest: rows of one split may not tell it, those of another do.
+        if database:
             key.append(short(f'name/{database}/{ref_id}'))
         is_image += [False] * (len(key) - len(is_image))
         row += [number] * (len(key) - len(row))
     return np.array(row, int), np.array(key, np.uint64), np.array(is_image, bool)
+
+
+def _is_recipe(file: str, kind: int, level: int, seed: int) -> bool:
+    """Whether type, level and seed single an image of a reference out.
+
+    Stored images of rated databases have no seed, and may have no level or several of one level.
+    """
+    return kind > 0 and level > 0 and (seed != 0 or not file)
 
 
 def _short(text: str) -> int:
