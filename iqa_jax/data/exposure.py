@@ -17,6 +17,7 @@ from iqa_jax.images import io
 
 # What a model has to do with an image, weakest first; the numbers stand in score tables.
 UNSEEN, VALIDATED, REFERENCE, IMAGE = range(4)
+JOIN = '+'  # between the names of one content
 
 
 def record(
@@ -84,7 +85,7 @@ def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             key.append(_short(f'recipe/{reference}/{recipe}'))
         is_image += [True] * (len(key) - len(is_image))
         if content:
-            key.append(short(f'content/{content}'))
+            key += [short(f'content/{name}') for name in content.split(JOIN)]
         if reference:
             key.append(short(f'reference/{reference}'))
         # Also beside a digest: rows of one split may not tell it, those of another do.

@@ -62,7 +62,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         entry, written = _write_split(index, divided, described, workdir, stage.fingerprint)
         record.append(entry)
         outputs += written
-    between = sum(rows['database'][i] != rows['database'][j] for i, j, *_ in found)
+    between = len([i for i, j, *_ in found if rows['database'][i] != rows['database'][j]])
     about = {'splits': record, 'crops_not_searched': skipped, 'parted_contents': parted}
     about |= {'seed': config['seed']}
     outputs.append(workdir / 'splits.json')
@@ -73,18 +73,22 @@ def run(config: dict, workdir: str | Path) -> dict:
         'images': sum(len(columns['image_id']) for columns in databases.values()),
         'references': len(rows['exact']),
         'contents': len(set(rows['content'].tolist())),
-        'shared': int(between),
+        'shared': between,
         'parted_contents': len(parted),
         'quarantined': len(quarantine),
         'seconds': time.monotonic() - start,
-        'headline': f'{config["count"]} splits, {len(found)} pairs of references that show the '
-        f'same, {between} of them across databases'
-        + (f', {len(parted)} contents parted by kept splits' if parted else '')
-        + (f', {len(skipped)} pairs of databases not searched for crops' if skipped else ''),
+        'headline': f'{config["count"]} splits, '
+        + _headline(len(found), between, len(parted), len(skipped)),
         'digests': {entry['file']: entry['sha256'] for entry in record},
         'artifact': 'splits.json',
     }
     return stage.finish(summary, outputs)
+
+
+def _headline(same: int, between: int, parted: int, skipped: int) -> str:
+    text = f'{same} pairs of references that show the same, {between} of them across databases'
+    text += f', {parted} contents parted by kept splits' if parted else ''
+    return text + (f', {skipped} pairs of databases not searched for crops' if skipped else '')
 
 
 def _check(config: dict) -> None:

@@ -90,6 +90,15 @@ def test_stored_images_of_equal_type_and_level_are_not_the_same_image():
     assert exposure.seen(again, known).tolist() == [exposure.IMAGE]
 
 
+def test_a_content_is_known_after_other_pictures_joined_or_left_it():
+    def named(*contents: str):
+        return rows(*({'image_id': c, 'ref_id': c, 'content': c} for c in contents))
+
+    known = exposure.record([named('b+c', 'x')], [], [])
+    tested = named('a+b+c', 'c', 'b', 'a+d', 'd')
+    assert exposure.seen(tested, known).tolist() == [2, 2, 2, 0, 0]
+
+
 def test_files_without_a_digest_are_read(tmp_path):
     for name, level in (('a', 1), ('b', 2), ('copy_of_a', 1)):
         image = io.encode_png(np.full((8, 8, 3), level, np.uint8))

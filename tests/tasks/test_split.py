@@ -135,6 +135,18 @@ def test_a_model_of_one_database_knows_what_the_other_shares_with_it(made):
     }  # fmt: skip
 
 
+def test_a_model_knows_a_content_that_was_named_before_another_database_joined(
+    made, databases, tmp_path
+):
+    alone = {'crops': {'manifest': 'crops.csv', 'keep': False}}
+    split.run(settings(databases, databases=alone, count=1), tmp_path)
+    crops = manifest.read(tmp_path / 'split_00/crops.parquet')
+    full = manifest.read(made[1] / 'split_00/full.parquet')
+    seen = exposure.seen(full, exposure.record([crops], [], []))
+    assert {*full['ref_id'][seen == exposure.REFERENCE].tolist()} == {*SHARED.values()}
+    assert {*seen.tolist()} == {exposure.UNSEEN, exposure.REFERENCE}
+
+
 def test_the_splits_do_not_depend_on_the_order_of_rows_or_databases(made, databases, tmp_path):
     for name in ('full', 'crops'):
         header, *lines = (databases / f'{name}.csv').read_text().splitlines()
