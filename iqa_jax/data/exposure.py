@@ -9,8 +9,10 @@ only by its reference or content.
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from iqa_jax.data import records, tables
 from iqa_jax.images import io
@@ -45,6 +47,14 @@ def record(
     return {'key': key[first], 'validation': only[first]}
 
 
+def read(path: str | Path) -> tables.Table | None:
+    """The record of a model's training; None, with a warning, where there is none."""
+    if Path(path).is_file():
+        return tables.read(path)[0]
+    logging.warning('%s is not there: what this model was trained on is not known.', path)
+    return None
+
+
 def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
     """UNSEEN, VALIDATED, REFERENCE or IMAGE for each manifest row, int8 [N].
 
@@ -64,6 +74,14 @@ def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
     value = np.where(known['validation'][at], VALIDATED, value)
     value = np.where(known['key'][at] == key, value, UNSEEN)
     np.maximum.at(found, row, value.astype(np.int8))
+    return found
+
+
+def same_image(rows: tables.Table, others: tables.Table) -> np.ndarray:
+    """Which rows are an image of `others`, by file or recipe, under whatever id: bool [N]."""
+    (row, key, is_image), (_, known, known_image) = _keys(rows), _keys(others)
+    found = np.zeros(len(rows['image_id']), bool)
+    found[row[is_image & np.isin(key, known[known_image])]] = True
     return found
 
 

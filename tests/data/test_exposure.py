@@ -90,6 +90,18 @@ def test_stored_images_of_equal_type_and_level_are_not_the_same_image():
     assert exposure.seen(again, known).tolist() == [exposure.IMAGE]
 
 
+def test_the_same_image_has_the_same_bytes_or_recipe_under_any_id():
+    other = {'image_id': 'z', 'database': 'live', 'content': 'harbour'}
+    tested = rows(
+        JPEG | {'image_id': 'renamed'}, JPEG | {'image_id': 'next', 'level': 4},
+        other | {'image_id': 'copy', 'ref_id': 'c', 'sha256': 'c1'},
+        other | {'image_id': 'new', 'ref_id': 'c', 'sha256': 'c2'},
+        other | {'image_id': 'c_1', 'ref_id': 'c'},
+    )  # fmt: skip
+    assert exposure.same_image(tested, TRAINED).tolist() == [True, False, True, False, False]
+    assert not exposure.same_image(rows({'image_id': 'a', 'ref_id': 'a'}), TRAINED).any()
+
+
 def test_a_content_is_known_after_other_pictures_joined_or_left_it():
     def named(*contents: str):
         return rows(*({'image_id': c, 'ref_id': c, 'content': c} for c in contents))
