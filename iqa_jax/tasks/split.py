@@ -154,9 +154,16 @@ def _in_use(columns: tables.Table) -> np.ndarray:
     """Rows that a split deals, bool [N]: in a rated database those with an opinion.
 
     The others, pristine references above all, cannot be trained on or tested and stay in the pool.
+    So do those of an unrated database that keeps its references in the pool, apart from their
+    images: score tables have no row for them.
     """
     rated = np.isfinite(columns['mos'])
-    return rated | ~rated.any()
+    if rated.any():
+        return rated
+    pooled = columns['split'] == 'pool'
+    pristine = pooled & (columns['type'] == 0)
+    apart = set(columns['ref_id'][pristine].tolist()) & set(columns['ref_id'][~pooled].tolist())
+    return ~pristine if apart else np.ones(len(pristine), bool)
 
 
 def _fixed(databases: dict[str, tables.Table], config: dict) -> tuple[dict[str, str], list[dict]]:

@@ -214,6 +214,26 @@ def test_an_imported_database_has_an_opinion_for_all_that_is_trained_and_tested(
         assert len(tested['mos']) == 10 and np.isfinite(tested['mos']).all()
 
 
+def test_an_imported_database_without_opinions_has_scores_for_all_that_is_trained(tmp_path):
+    layouts.kadis700k(tmp_path / 'kadis700k')
+    config = import_config.get_config('smoke').to_dict()
+    config |= {'name': 'kadis700k', 'folder': str(tmp_path / 'kadis700k'), 'allow_partial': True}
+    import_database.run(config | {'split_shares': (1, 1, 2, 0)}, tmp_path / 'imported')
+    common = {'manifest': 'imported/manifest.parquet'}
+    for keep, images in ((False, 10), (True, 5)):
+        database = {'kadis': common | {'keep': keep}}
+        changes = {'split_shares': (2, 0, 2, 0), 'count': 1, 'distance': 0, 'correlation': 1.0}
+        summary = split.run(settings(tmp_path, databases=database, **changes), tmp_path / 'splits')
+        assert summary['parted_contents'] == 0
+        where = {'manifest': str(tmp_path / 'splits/split_00/kadis.parquet'), 'weight': 1.0}
+        where['scores'] = str(tmp_path / 'imported/proxies.parquet')
+        config = {'databases': {'kadis': where}, 'targets': ('ssim',), 'loss': 'mse'}
+        (source,), *_ = train_setup.load_databases(config)
+        assert source.targets.shape == (images, 1)
+        rows = manifest.read(where['manifest'])
+        assert set(rows['split'][rows['type'] == 0].tolist()) == {'pool'}
+
+
 def test_large_databases_are_said_to_be_not_searched_for_crops(databases, tmp_path):
     summary = split.run(settings(databases, crop_pairs=40, count=1), tmp_path)
     assert summary['shared'] == 2
