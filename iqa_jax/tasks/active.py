@@ -14,6 +14,7 @@ from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import evaluate, export, gmad, opening, score, study, train
+from iqa_jax.training import saved_model
 
 KEYS = {
     'manifest', 'proxies', 'rated', 'model', 'name', 'rivals', 'rounds', 'replay_weight',
@@ -80,18 +81,25 @@ def _check_old_set(config: dict) -> None:
     rated = manifest.read(config['rated'])
     tested = manifest.in_splits(rated, ('test',), config['rated'])
     pool = manifest.read(config['manifest'])
+    known = {}
     for path, columns, chosen in (
         (config['manifest'], pool, config['gmad']['splits']),
         (config['rated'], rated, ('train',)),
     ):
         trained = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
-        seen = exposure.seen(tested, exposure.record([trained], [], []))
+        where = f'in split {", ".join(chosen)} of {path}, which the rounds train on; give either '
+        known[where + 'another split'] = exposure.record([trained], [], [])
+    model = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
+    if model is not None:
+        where = f'among those that {config["model"]} was trained on; choose another config.model, '
+        known[where + 'or give them another split'] = model
+    for where, record in known.items():
+        seen = exposure.seen(tested, record)
         if (bad := np.flatnonzero(seen > exposure.VALIDATED)).size:
             raise ValueError(
                 f'{len(bad)} of {len(seen)} images in split test of {config["rated"]}, '
                 f'{tested["image_id"][bad[0]]} the first, cannot test: they or others of their '
-                f'references are in split {", ".join(chosen)} of {path}, which the rounds train '
-                'on; give either another split.'
+                f'references are {where}.'
             )
 
 

@@ -187,6 +187,14 @@ def test_active_refuses_an_old_set_that_shares_references_with_the_pool_before_r
     )
     with pytest.raises(ValueError, match=said):
         active.run(config, tmp_path / 'out')
+    config['gmad']['splits'] = ('pool',)
+    fresh = manifest.read(smoke / 'data/manifest.parquet')
+    fresh = tables.select(fresh, fresh['split'] == 'train')
+    fresh['split'] = np.full(len(fresh['split']), 'test', object)
+    manifest.write(tmp_path / 'known.parquet', fresh, {})
+    said = 'are among those that .*finetune/model was trained on; choose another config.model'
+    with pytest.raises(ValueError, match=said):
+        active.run(config | {'rated': str(tmp_path / 'known.parquet')}, tmp_path / 'out')
     assert not (tmp_path / 'out/round_01').exists()
 
 
