@@ -1,22 +1,25 @@
 """What a model was trained on, and which images of a manifest it therefore has seen.
 
 An image is identified by the SHA-256 of its file and by its recipe, its reference by the SHA-256 of
-the pristine file and by the content that the split stage found; names count only where there is
-no file. A copy that was saved anew by another program has other bytes and is not recognised by its
-file, only by its reference or content.
+the pristine file, by its name within the database and by the content that the split stage found.
+A copy that was saved anew by another program has other bytes and is not recognised by its file,
+only by its reference or content.
 """
 
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from iqa_jax.data import records, tables
 from iqa_jax.images import io
 
 # What a model has to do with an image, weakest first; the numbers stand in score tables.
 UNSEEN, VALIDATED, REFERENCE, IMAGE = range(4)
+JOIN = '+'  # between the names of one content
 
 
 def record(
@@ -44,6 +47,14 @@ def record(
     return {'key': key[first], 'validation': only[first]}
 
 
+def read(path: str | Path) -> tables.Table | None:
+    """The record of a model's training; None, with a warning, where there is none."""
+    if Path(path).is_file():
+        return tables.read(path)[0]
+    logging.warning('%s is not there: what this model was trained on is not known.', path)
+    return None
+
+
 def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
     """UNSEEN, VALIDATED, REFERENCE or IMAGE for each manifest row, int8 [N].
 
@@ -52,7 +63,7 @@ def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
       known: of `record`.
 
     REFERENCE: another image of the same reference or content was trained on. VALIDATED: image or
-    reference only chose between steps of the training.
+    reference was only scored in validation, from which training takes nothing.
     """
     row, key, is_image = _keys(rows)
     found = np.zeros(len(rows['image_id']), np.int8)
@@ -66,9 +77,17 @@ def seen(rows: tables.Table, known: tables.Table) -> np.ndarray:
     return found
 
 
+def same_image(rows: tables.Table, others: tables.Table) -> np.ndarray:
+    """Which rows are an image of `others`, by file or recipe, under whatever id: bool [N]."""
+    (row, key, is_image), (_, known, known_image) = _keys(rows), _keys(others)
+    found = np.zeros(len(rows['image_id']), bool)
+    found[row[is_image & np.isin(key, known[known_image])]] = True
+    return found
+
+
 def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, uint64 digest, whether it is of the image and not of its reference), [K] each."""
-    names = ('ref_id', 'database', 'content', 'type', 'level', 'seed')
+    names = ('ref_id', 'database', 'content', 'file', 'type', 'level', 'seed')
     digests = _digests(rows, 'file', 'sha256')
     references = _reference_digests(rows, digests)
     columns = [rows[name].tolist() for name in names]
@@ -77,21 +96,30 @@ def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for number, (digest, reference, values) in enumerate(
         zip(digests, references, zip(*columns, strict=True), strict=True)
     ):
-        ref_id, database, content, *recipe = values
+        ref_id, database, content, file, *recipe = values
         if digest:
             key.append(_short(f'file/{digest}'))
-        if reference and recipe[0] > 0:
+        if reference and _is_recipe(file, *recipe):
             key.append(_short(f'recipe/{reference}/{recipe}'))
         is_image += [True] * (len(key) - len(is_image))
         if content:
-            key.append(short(f'content/{content}'))
+            key += [short(f'content/{name}') for name in content.split(JOIN)]
         if reference:
             key.append(short(f'reference/{reference}'))
-        elif database:
+        # Also beside a digest: rows of one split may not tell it, those of another do.
+        if database:
             key.append(short(f'name/{database}/{ref_id}'))
         is_image += [False] * (len(key) - len(is_image))
         row += [number] * (len(key) - len(row))
     return np.array(row, int), np.array(key, np.uint64), np.array(is_image, bool)
+
+
+def _is_recipe(file: str, kind: int, level: int, seed: int) -> bool:
+    """Whether type, level and seed single an image of a reference out.
+
+    Stored images of rated databases have no seed, and may have no level or several of one level.
+    """
+    return kind > 0 and level > 0 and (seed != 0 or not file)
 
 
 def _short(text: str) -> int:

@@ -21,7 +21,7 @@ COLUMNS = {
     'level': np.int32,  # 1..5, 0 for pristine
     'seed': np.int64,
     'split': object,  # train | val | test | pool
-    'content': object,  # equal for pictures of one scene, whatever their ref_id; '' is unknown
+    'content': object,  # names joined by +, equal for pictures of one scene; '' is unknown
     'database': object,  # scores are comparable within one database only
     'mos': np.float32,  # mean opinion score 0..100, higher is better; NaN when nobody rated
     'mos_std': np.float32,  # standard deviation of the opinions

@@ -5,15 +5,24 @@ from absl import logging
 
 from iqa_jax.data import tables
 
+Tables = dict[str, tuple[tables.Table, dict]]  # path -> (table, its metadata)
+
+
+def opened(columns: dict[str, dict]) -> Tables:
+    """The score tables of columns {'scores': path, ...}, each read once."""
+    paths = dict.fromkeys(column['scores'] for column in columns.values())
+    return {path: tables.read(path) for path in paths}
+
 
 def oriented(
-    ids: np.ndarray, columns: dict[str, dict]
+    ids: np.ndarray, columns: dict[str, dict], score_tables: Tables
 ) -> tuple[np.ndarray, dict[str, np.ndarray], list[dict]]:
     """Score columns of the images that every table holds with a finite value, higher is better.
 
     Args:
       ids: [N] image ids.
       columns: label -> {'scores': path of a score table, 'column': its name there}.
+      score_tables: of `opened`.
 
     Returns:
       (kept rows of `ids`, int [K]; label -> float32 [K]; {'file', 'reason'} of every other image).
@@ -21,7 +30,7 @@ def oriented(
     Raises:
       ValueError: a table, a column or its direction is missing, or no image is left.
     """
-    found = {label: _column(ids, column) for label, column in columns.items()}
+    found = {label: _column(ids, column, score_tables) for label, column in columns.items()}
     finite = {label: np.isfinite(values) for label, values in found.items()}
     kept = np.flatnonzero(np.all(list(finite.values()), axis=0))
     if not len(kept):
@@ -44,7 +53,9 @@ def oriented(
     return kept, {label: values[kept] for label, values in found.items()}, left_out
 
 
-def seen(ids: np.ndarray, columns: dict[str, dict]) -> dict[str, np.ndarray | None]:
+def seen(
+    ids: np.ndarray, columns: dict[str, dict], score_tables: Tables
+) -> dict[str, np.ndarray | None]:
     """What each column's model has to do with the images: label -> int8 [N] as in `exposure`.
 
     None for a column that does not say it: of other programs and of metrics that were not trained.
@@ -52,10 +63,11 @@ def seen(ids: np.ndarray, columns: dict[str, dict]) -> dict[str, np.ndarray | No
     Args:
       ids: [N] image ids, all of them in every table.
       columns: as for `oriented`.
+      score_tables: likewise.
     """
     found = {}
     for label, column in columns.items():
-        table, meta = tables.read(column['scores'])
+        table, meta = score_tables[column['scores']]
         name = meta.get('columns', {}).get(column['column'], {}).get('seen')
         found[label] = name and tables.join(ids, table, [name], column['scores'])[name]
     return found
@@ -69,10 +81,10 @@ def mean_proxy(ids: np.ndarray, path: str) -> np.ndarray:
     return np.mean([found[name] for name in names], axis=0).astype(np.float32)
 
 
-def _column(ids: np.ndarray, column: dict) -> np.ndarray:
+def _column(ids: np.ndarray, column: dict, score_tables: Tables) -> np.ndarray:
     """One column [N], float32, turned so that higher is better; NaN where the table has no row."""
     path, name = column['scores'], column['column']
-    table, meta = tables.read(path)
+    table, meta = score_tables[path]
     tables.require(table, ['image_id', name], path)
     described = meta.get('columns', {}).get(name, {})
     direction = column.get('higher_is_better', described.get('higher_is_better'))

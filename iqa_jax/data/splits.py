@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from iqa_jax.data import kadis
+from iqa_jax.data import exposure, kadis
 
-DIGITS = 16  # hexadecimal, of a content's name
+DIGITS = 16  # hexadecimal, of each hash in a content's name
 
 
 def group(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -35,11 +35,15 @@ def group(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 
 def contents(exact: list[str], groups: np.ndarray) -> np.ndarray:
-    """Names each group by its smallest exact hash, whatever the order of rows: object [N]."""
-    names: dict[int, str] = {}
+    """Names each group by all its exact hashes, whatever the order of rows: object [N].
+
+    So a model that was trained on any picture of a group still knows it when further ones join.
+    """
+    members: dict[int, set[str]] = {}
     for digest, label in zip(exact, groups.tolist(), strict=True):
-        names[label] = min(digest, names.get(label, digest))
-    return np.array([names[label][:DIGITS] for label in groups.tolist()], object)
+        members.setdefault(label, set()).add(digest[:DIGITS])
+    names = {label: exposure.JOIN.join(sorted(inside)) for label, inside in members.items()}
+    return np.array([names[label] for label in groups.tolist()], object)
 
 
 def divide(

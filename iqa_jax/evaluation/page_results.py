@@ -22,6 +22,7 @@ MEASURES = (
     ('plcc_mapped', 'PLCC, logistic', 3, max),
     ('rmse', 'RMSE', 2, min),
 )
+TRAINED = {'trained_images': 'images', 'trained_references': "images' references"}
 NOT_COUNTED = ('ties', 'unrated', 'unscored')
 
 
@@ -50,6 +51,18 @@ def _result_rows(rows: Sequence[dict]) -> list[dict]:
     ]
 
 
+def _training(rows: Sequence[dict]) -> str:
+    """Returns what a reader must know of the models' trainings, '' where they saw nothing."""
+    said = []
+    for row in rows:
+        for key, what in TRAINED.items():
+            if count := row.get(key):
+                said.append(f'{row["model"]} was trained on {count} of these {what}')
+        if row.get('kind') == 'blind model' and row.get('trained_images', 0) is None:
+            said.append(f'what {row["model"]} was trained on is not known')
+    return '; '.join(said)
+
+
 def results(sets: Sequence[dict], simulated: bool) -> list[dict]:
     """Returns one results table and one bar chart of SRCC per rated set."""
     views = []
@@ -69,6 +82,7 @@ def results(sets: Sequence[dict], simulated: bool) -> list[dict]:
             {
                 'name': part['name'],
                 'rows': _result_rows(rows),
+                'training': _training(rows),
                 'plot': plot,
                 'simulated': part.get('simulated', simulated),
             }

@@ -8,10 +8,13 @@ more: its pairs, found against the new model and rated but not trained on, are t
 import json
 from pathlib import Path
 
-from iqa_jax.data import tables
+import numpy as np
+
+from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import evaluate, export, gmad, opening, score, study, train
+from iqa_jax.training import saved_model
 
 KEYS = {
     'manifest', 'proxies', 'rated', 'model', 'name', 'rivals', 'rounds', 'replay_weight',
@@ -23,11 +26,12 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Runs the rounds; writes round_01, round_02, ..., model, scores.parquet and active.json.
 
     Raises:
-      ValueError: fewer than one round.
+      ValueError: fewer than one round, or the rounds would train on what the old set tests.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     if config['rounds'] < 1:
         raise ValueError(f'config.rounds={config["rounds"]} trains nothing; set at least 1.')
+    _check_old_set(config)
     models, searches, ran = [config['model']], [], {}
     for number in range(1, config['rounds'] + 2):
         folder = workdir / f'round_{number:02d}'
@@ -70,6 +74,33 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'active.json',
     }
     return stage.finish(summary, outputs)
+
+
+def _check_old_set(config: dict) -> None:
+    """Raises a ValueError where the last evaluation would refuse the old set, before round 1."""
+    rated = manifest.read(config['rated'])
+    tested = manifest.in_splits(rated, ('test',), config['rated'])
+    pool = manifest.read(config['manifest'])
+    known = {}
+    for path, columns, chosen in (
+        (config['manifest'], pool, config['gmad']['splits']),
+        (config['rated'], rated, ('train',)),
+    ):
+        trained = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
+        where = f'in split {", ".join(chosen)} of {path}, which the rounds train on; give either '
+        known[where + 'another split'] = exposure.record([trained], [], [])
+    model = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
+    if model is not None:
+        where = f'among those that {config["model"]} was trained on; choose another config.model, '
+        known[where + 'or give them another split'] = model
+    for where, record in known.items():
+        seen = exposure.seen(tested, record)
+        if (bad := np.flatnonzero(seen > exposure.VALIDATED)).size:
+            raise ValueError(
+                f'{len(bad)} of {len(seen)} images in split test of {config["rated"]}, '
+                f'{tested["image_id"][bad[0]]} the first, cannot test: they or others of their '
+                f'references are {where}.'
+            )
 
 
 def _search(config: dict, model: str, searches: list[Path], folder: Path) -> dict[str, dict]:

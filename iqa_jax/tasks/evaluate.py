@@ -25,6 +25,12 @@ ALLOWED = {
     'references': exposure.REFERENCE,
     'images': exposure.IMAGE,
 }
+# What results count of each column's model -> its relation to the image.
+COUNTS = {
+    'trained_images': exposure.IMAGE,
+    'trained_references': exposure.REFERENCE,
+    'validated_images': exposure.VALIDATED,
+}
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -53,10 +59,11 @@ def run(config: dict, workdir: str | Path) -> dict:
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
     everyone = rows['image_id']
-    kept, predictions, left_out = score_columns.oriented(everyone, columns)
+    score_tables = score_columns.opened(columns)
+    kept, predictions, left_out = score_columns.oriented(everyone, columns, score_tables)
     rows = tables.select(rows, kept)
     ids = rows['image_id']
-    seen = _checked_seen(ids, columns, config)
+    seen = _checked_seen(ids, score_columns.seen(ids, columns, score_tables), config)
     target = score_columns.mean_proxy(ids, config['proxies']) if config['proxies'] else rows['mos']
     results = _results(rows, everyone, target, predictions, config)
     for row in results['rows']:
@@ -108,22 +115,25 @@ def _check(config: dict) -> None:
         )
 
 
-def _checked_seen(ids: np.ndarray, columns: dict, config: dict) -> dict[str, dict]:
+def _checked_seen(
+    ids: np.ndarray, relations: dict[str, np.ndarray | None], config: dict
+) -> dict[str, dict]:
     """How many images each column's model knows from its training; refuses what is not allowed."""
     counts = {}
-    for label, seen in score_columns.seen(ids, columns).items():
-        counts[label] = {'trained_images': None, 'trained_references': None}  # not known
+    for label, seen in relations.items():
+        counts[label] = dict.fromkeys(COUNTS)  # not known
         if seen is None:
             continue
-        for relation, name in ((exposure.IMAGE, 'images'), (exposure.REFERENCE, 'references')):
+        for name, relation in COUNTS.items():
             those = np.flatnonzero(seen == relation)
-            counts[label][f'trained_{name}'] = len(those)
+            counts[label][name] = len(those)
             if len(those) and relation > ALLOWED[config['allow_trained']]:
-                what = 'them' if name == 'images' else 'other images of their references'
+                key = name.removeprefix('trained_')
+                what = 'them' if relation == exposure.IMAGE else 'other images of their references'
                 raise ValueError(
                     f'{len(those)} of {len(ids)} images of {config["manifest"]} cannot test '
                     f'{label}, {ids[those[0]]} the first: its model was trained on {what}; choose '
-                    f"other config.splits or set config.allow_trained='{name}'."
+                    f"other config.splits or set config.allow_trained='{key}'."
                 )
     return counts
 
@@ -138,6 +148,9 @@ def _headline(results: dict) -> str:
     for name, what in (('images', 'images'), ('references', 'images whose references')):
         if known := max(row[f'trained_{name}'] or 0 for row in results['rows']):
             text += f' ({known} {what} were TRAINED ON)'
+    for row in results['rows']:
+        if row['kind'] == 'blind model' and row['trained_images'] is None:
+            text += f' (training of {row["model"]} not known)'
     return text
 
 

@@ -16,17 +16,18 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Copies a saved model, verified, into the workdir and writes its model card."""
     config, given = opening.begin(config, KEYS)
     source, workdir = Path(config['model']), Path(workdir)
-    inputs = [source / name for name in saved_model.FILES]
+    inputs = saved_model.files(source)
     stage = stages.Stage('export', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
     model = saved_model.load(source)
     outputs = []
-    for name in saved_model.FILES:
-        data = artifacts.read(source / name)
-        artifacts.commit(workdir / name, data, fingerprint=stage.fingerprint)
-        outputs.append(workdir / name)
+    if len(inputs) == len(saved_model.FILES):
+        saved_model.forget_training(workdir)
+    for path in inputs:
+        outputs.append(workdir / path.name)
+        artifacts.commit(outputs[-1], artifacts.read(path), fingerprint=stage.fingerprint)
     size = sum(x.size for x in jax.tree.leaves(model.variables['params']))
     start_weights = {
         '': 'random weights',

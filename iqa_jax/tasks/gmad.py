@@ -3,10 +3,8 @@
 import time
 from pathlib import Path
 
-import numpy as np
-
 from iqa_jax.competition import search
-from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import opening
 
@@ -37,7 +35,9 @@ def run(config: dict, workdir: str | Path) -> dict:
     pool = manifest.in_splits(
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
-    kept, scores, left_out = score_columns.oriented(pool['image_id'], columns)
+    kept, scores, left_out = score_columns.oriented(
+        pool['image_id'], columns, score_columns.opened(columns)
+    )
     pool = tables.select(pool, kept)
     rated = _rated(pool, [manifest.read(path) for path in excluded])
     pairs = search.compete(
@@ -78,11 +78,12 @@ def run(config: dict, workdir: str | Path) -> dict:
 
 
 def _rated(pool: tables.Table, excluded: list[tables.Table]) -> list[str]:
-    """Ids of rated images and of those of the pool that have the bytes of one.
+    """Ids of rated images and of those of the pool that have the bytes or the recipe of one.
 
     A distortion may change nothing, as a blur of 0.1 pixels does.
     """
-    ids = {image_id for rows in excluded for image_id in rows['image_id'].tolist()}
-    digests = {digest for rows in excluded for digest in rows['sha256'].tolist()} - {''}
-    same = np.isin(pool['sha256'].astype(str), sorted(digests))
-    return sorted(ids | {*pool['image_id'][same].tolist()})
+    ids: set[str] = set()
+    for rows in excluded:
+        same = pool['image_id'][exposure.same_image(pool, rows)]
+        ids |= {*rows['image_id'].tolist(), *same.tolist()}
+    return sorted(ids)

@@ -25,10 +25,11 @@ KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes scores.parquet: image_id, `name`, `name_seen` and, with `twin`, `name_disagreement`.
 
-    `name_seen` is what the model's training has to do with the image, as numbered in `exposure`.
+    `name_seen` is what the model's training has to do with the image, as numbered in `exposure`;
+    a model without a record of its training has none.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    weights = [Path(config['model']) / name for name in saved_model.FILES]
+    weights = saved_model.files(config['model'])
     unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
     stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
@@ -57,7 +58,7 @@ def run(config: dict, workdir: str | Path) -> dict:
             bar.update(len(rows))
     table = tables.concatenate(shards)
     table |= _seen(columns, table['image_id'], config)
-    described = _described(model, config)
+    described = _described(model, f'{config["name"]}_seen' in table, config)
     outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']
     tables.write(outputs[0], table, {'columns': described}, stage.fingerprint)
     artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
@@ -73,18 +74,19 @@ def run(config: dict, workdir: str | Path) -> dict:
 
 
 def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:
-    """The column that says which of the scored images the model knows from its training."""
-    known = tables.read(Path(config['model']) / saved_model.TRAINED_ON)[0]
+    """The column that says which scored images the model knows; none if that is not known."""
+    known = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
+    if known is None:
+        return {}
     found = {'image_id': columns['image_id'], 'seen': exposure.seen(columns, known)}
     seen = tables.join(ids, found, ['seen'], config['manifest'])['seen']
     return {f'{config["name"]}_seen': seen}
 
 
-def _described(model: saved_model.SavedModel, config: dict) -> dict[str, dict]:
+def _described(model: saved_model.SavedModel, known: bool, config: dict) -> dict[str, dict]:
     """Direction, origin and companion of every score column."""
     name = config['name']
-    weights = artifacts.meta(Path(config['model']) / 'weights.msgpack')['sha256']
-    common = {'seen': f'{name}_seen', 'model': weights}
+    common = {'seen': f'{name}_seen'} if known else {}
     origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
     described = {name: common | {'higher_is_better': True, 'origin': origin}}
     if config['twin']:

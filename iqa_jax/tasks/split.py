@@ -30,8 +30,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       The summary, whose `digests` are the SHA-256 of each split_NN.csv.
 
     Raises:
-      ValueError: a value of the config cannot be used, a database has too few contents, or splits
-        that are to be kept part a content.
+      ValueError: a value of the config cannot be used, or a database has too few contents.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     _check(config)
@@ -43,6 +42,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         return summary
     start = time.monotonic()
     databases = {name: manifest.read(path) for name, path in paths.items()}
+    described = {name: tables.read(path)[1] for name, path in paths.items()}
     rows, quarantine = _hashed(contents.references(databases), config, workdir, stage.fingerprint)
     found, skipped = contents.matches(
         rows, config['distance'], config['correlation'], config['crop_pairs']
@@ -50,7 +50,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     groups = splits.group(len(rows['exact']), [pair[:2] for pair in found])
     rows['content'] = splits.contents(_identities(rows), groups)
     databases = _with_contents(databases, rows)
-    fixed = _fixed(databases, config)
+    fixed, parted = _fixed(databases, config)
     outputs = [workdir / name for name in ('contents.csv', 'shared.csv', 'quarantine.csv')]
     tables.write(outputs[0], _contents_table(rows), fingerprint=stage.fingerprint)
     tables.write(outputs[1], _shared_table(rows, found), fingerprint=stage.fingerprint)
@@ -58,11 +58,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     artifacts.commit(outputs[2], listed, fingerprint=stage.fingerprint)
     record = []
     for index in range(config['count']):
-        entry, written = _write_split(index, databases, fixed, config, workdir, stage.fingerprint)
+        divided = _divided(index, databases, fixed, config)
+        entry, written = _write_split(index, divided, described, workdir, stage.fingerprint)
         record.append(entry)
         outputs += written
-    between = sum(rows['database'][i] != rows['database'][j] for i, j, *_ in found)
-    about = {'splits': record, 'crops_not_searched': skipped, 'seed': config['seed']}
+    between = len([i for i, j, *_ in found if rows['database'][i] != rows['database'][j]])
+    about = {'splits': record, 'crops_not_searched': skipped, 'parted_contents': parted}
+    about |= {'seed': config['seed']}
     outputs.append(workdir / 'splits.json')
     artifacts.commit(
         outputs[-1], json.dumps(about, indent=1).encode(), fingerprint=stage.fingerprint
@@ -71,15 +73,22 @@ def run(config: dict, workdir: str | Path) -> dict:
         'images': sum(len(columns['image_id']) for columns in databases.values()),
         'references': len(rows['exact']),
         'contents': len(set(rows['content'].tolist())),
-        'shared': int(between),
+        'shared': between,
+        'parted_contents': len(parted),
         'quarantined': len(quarantine),
         'seconds': time.monotonic() - start,
-        'headline': f'{config["count"]} splits, {between} pairs of references shared by databases'
-        + (f', {len(skipped)} pairs of databases not searched for crops' if skipped else ''),
+        'headline': f'{config["count"]} splits, '
+        + _headline(len(found), between, len(parted), len(skipped)),
         'digests': {entry['file']: entry['sha256'] for entry in record},
         'artifact': 'splits.json',
     }
     return stage.finish(summary, outputs)
+
+
+def _headline(same: int, between: int, parted: int, skipped: int) -> str:
+    text = f'{same} pairs of references that show the same, {between} of them across databases'
+    text += f', {parted} contents parted by kept splits' if parted else ''
+    return text + (f', {skipped} pairs of databases not searched for crops' if skipped else '')
 
 
 def _check(config: dict) -> None:
@@ -141,39 +150,71 @@ def _with_contents(
     }
 
 
-def _fixed(databases: dict[str, tables.Table], config: dict) -> dict[str, str]:
-    """Split of every content of the databases whose manifest's own splits are kept."""
-    fixed: dict[str, tuple[str, str]] = {}
+def _in_use(columns: tables.Table) -> np.ndarray:
+    """Rows that a split deals, bool [N]: in a rated database those with an opinion.
+
+    The others, pristine references above all, cannot be trained on or tested and stay in the pool.
+    So do those of an unrated database that keeps its references in the pool, apart from their
+    images: score tables have no row for them.
+    """
+    rated = np.isfinite(columns['mos'])
+    if rated.any():
+        return rated
+    pooled = columns['split'] == 'pool'
+    pristine = pooled & (columns['type'] == 0)
+    apart = set(columns['ref_id'][pristine].tolist()) & set(columns['ref_id'][~pooled].tolist())
+    return ~pristine if apart else np.ones(len(pristine), bool)
+
+
+def _fixed(databases: dict[str, tables.Table], config: dict) -> tuple[dict[str, str], list[dict]]:
+    """Split of every content of kept databases, and the contents that their own splits part.
+
+    Of a parted content other databases neither train on anything nor test: it is in the pool.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     for name, columns in databases.items():
         if not config['databases'][name]['keep']:
             continue
-        for content, split, image_id in zip(
-            *(columns[k].tolist() for k in ('content', 'split', 'image_id')), strict=True
+        used = tables.select(columns, _in_use(columns))
+        for content, split, ref_id in zip(
+            *(used[k].tolist() for k in ('content', 'split', 'ref_id')), strict=True
         ):
-            first, other = fixed.setdefault(content, (split, f'{name}/{image_id}'))
-            if first != split:
-                raise ValueError(
-                    f'{other} is in {first} and {name}/{image_id}, which shows the same, in '
-                    f'{split}; set config.databases.{name}.keep=False or lower config.distance.'
-                )
-    return {content: split for content, (split, _) in fixed.items()}
+            found.setdefault(content, {}).setdefault(split, []).append(f'{name}/{ref_id}')
+    parted = [
+        {'content': content} | {split: sorted(set(refs)) for split, refs in sorted(sides.items())}
+        for content, sides in sorted(found.items())
+        if len(sides) > 1
+    ]
+    if parted:
+        logging.warning(
+            'Kept splits part %d contents, the first: %s; splits.json lists them.',
+            len(parted), '; '.join(f'{s} {r[0]}' for s, r in found[parted[0]['content']].items()),
+        )  # fmt: skip
+    fixed = {c: next(iter(sides)) if len(sides) == 1 else 'pool' for c, sides in found.items()}
+    return fixed, parted
+
+
+def _divided(
+    index: int, databases: dict[str, tables.Table], fixed: dict[str, str], config: dict
+) -> dict[str, tables.Table]:
+    """The manifests with their rows' splits of one draw; kept databases as they are."""
+    used = {name: _in_use(columns) for name, columns in databases.items()}
+    members = {name: set(x['content'][used[name]].tolist()) for name, x in databases.items()}
+    sides = splits.divide(members, config['split_shares'], config['seed'], index, fixed)
+    divided = {}
+    for name, columns in databases.items():
+        split = columns['split']
+        if not config['databases'][name]['keep']:
+            there = [sides.get(content) for content in columns['content'].tolist()]
+            split = np.where(used[name], np.array(there, object), 'pool')
+        divided[name] = columns | {'split': split}
+    return divided
 
 
 def _write_split(
-    index: int,
-    databases: dict[str, tables.Table],
-    fixed: dict[str, str],
-    config: dict,
-    workdir: Path,
-    mark: str,
+    index: int, divided: dict[str, tables.Table], described: dict, workdir: Path, mark: str
 ) -> tuple[dict, list[Path]]:
-    """Draws a split and commits its CSV and one manifest per database: (record, paths)."""
-    members = {name: set(columns['content'].tolist()) for name, columns in databases.items()}
-    sides = splits.divide(members, config['split_shares'], config['seed'], index, fixed)
-    divided = {
-        name: columns | {'split': np.array([sides[c] for c in columns['content'].tolist()], object)}
-        for name, columns in databases.items()
-    }
+    """Commits the CSV of a split and one manifest per database: (record, paths)."""
     parts = [
         {'database': np.full(len(columns['image_id']), name, object)}
         | {k: columns[k] for k in ('image_id', 'ref_id', 'split', 'content')}
@@ -182,15 +223,14 @@ def _write_split(
     paths = [workdir / f'split_{index:02d}.csv']
     tables.write(paths[0], tables.concatenate(parts), fingerprint=mark)
     record = {'file': paths[0].name, 'sha256': artifacts.meta(paths[0])['sha256']}
+    images, held = {}, {}
     for name, columns in divided.items():
-        meta = tables.read(config['databases'][name]['manifest'])[1] | {'split_csv': record}
         paths.append(workdir / paths[0].stem / f'{name}.parquet')
-        manifest.write(paths[-1], columns, meta, mark)
-    images = {name: collections.Counter(x['split'].tolist()) for name, x in divided.items()}
-    held = {
-        name: collections.Counter(sides[content] for content in inside)
-        for name, inside in members.items()
-    }
+        manifest.write(paths[-1], columns, described[name] | {'split_csv': record}, mark)
+        images[name] = collections.Counter(columns['split'].tolist())
+        used = tables.select(columns, _in_use(columns))
+        sides = set(zip(used['content'].tolist(), used['split'].tolist(), strict=True))
+        held[name] = collections.Counter(split for _, split in sides)
     return record | {'images': images, 'contents': held}, paths
 
 

@@ -46,7 +46,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     ohem = config['ohem']
     inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
     if config['init_from'] not in ('', 'imagenet'):
-        inputs += [str(Path(config['init_from']) / name) for name in saved_model.FILES]
+        inputs += saved_model.files(config['init_from'])
     stage = stages.Stage('train', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
@@ -138,9 +138,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs = saved_model.save(
             workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
         )
-        outputs.append(workdir / 'model' / saved_model.TRAINED_ON)
         seen = train_setup.trained_on(sources, validation_sources, config)
-        tables.write(outputs[-1], seen, fingerprint=stage.fingerprint)
+        outputs += write_trained_on(workdir / 'model', seen, stage.fingerprint)
         if ohem is not None:
             outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
         outputs.append(workdir / 'metrics.jsonl')
@@ -180,6 +179,15 @@ def refresh_mask(state: steps.TrainState, ratio: float) -> steps.TrainState:
 @functools.partial(jax.jit, static_argnums=1)
 def _magnitude_mask(params, ratio):
     return pruning.magnitude_mask(params, ratio)
+
+
+def write_trained_on(folder: Path, seen: tables.Table | None, mark: str) -> list[Path]:
+    """Commits the record beside the weights, or removes an old one where nothing is known."""
+    if seen is None:
+        saved_model.forget_training(folder)
+        return []
+    tables.write(folder / saved_model.TRAINED_ON, seen, fingerprint=mark)
+    return [folder / saved_model.TRAINED_ON]
 
 
 def write_hard_examples(

@@ -153,11 +153,19 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
     return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
 
 
-def trained_on(sources: list[Source], validation: list[Source], config: dict) -> tables.Table:
-    """What the model has seen (see `exposure.record`), that of `config.init_from` included."""
+def trained_on(
+    sources: list[Source], validation: list[Source], config: dict
+) -> tables.Table | None:
+    """What the model has seen (see `exposure.record`), that of `config.init_from` included.
+
+    None where it is not known of `config.init_from`.
+    """
     earlier = []
     if config['init_from'] not in ('', 'imagenet'):
-        earlier = [tables.read(Path(config['init_from']) / saved_model.TRAINED_ON)[0]]
+        known = exposure.read(Path(config['init_from']) / saved_model.TRAINED_ON)
+        if known is None:
+            return None
+        earlier.append(known)
     train, chosen = ([source.columns for source in part] for part in (sources, validation))
     return exposure.record(train, chosen, earlier)
 

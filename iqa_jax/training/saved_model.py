@@ -1,4 +1,7 @@
-"""A trained model as files, all digested: weights.msgpack, model.json and trained_on.parquet."""
+"""A trained model as files, all digested: weights.msgpack, model.json and trained_on.parquet.
+
+The last may be missing; then it is not known what the model was trained on.
+"""
 
 import dataclasses
 import functools
@@ -16,7 +19,7 @@ from iqa_jax.runtime import artifacts, parallel
 from iqa_jax.training import pruning, steps
 
 TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
-FILES = ('weights.msgpack', 'model.json', TRAINED_ON)
+FILES = ('weights.msgpack', 'model.json')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,18 @@ def load(folder: str | Path) -> SavedModel:
     if bad:
         raise ValueError(f'{folder}: {bad} weight arrays are not finite; train the model again.')
     return SavedModel(record['spec'], tuple(record['targets']), variables, record['meta'])
+
+
+def files(folder: str | Path) -> list[Path]:
+    """The files of a saved model, the record of its training if it has one."""
+    record = Path(folder) / TRAINED_ON
+    return [Path(folder) / name for name in FILES] + [record] * record.is_file()
+
+
+def forget_training(folder: Path) -> None:
+    """Removes the record of an earlier model from a folder, if there is one."""
+    for path in (folder / TRAINED_ON, artifacts.sidecar_path(folder / TRAINED_ON)):
+        path.unlink(missing_ok=True)
 
 
 def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:

@@ -60,6 +60,57 @@ def test_the_pristine_row_of_the_same_manifest_tells_the_reference():
     assert exposure.seen(rows(stored), KNOWN).tolist() == [0]
 
 
+@pytest.mark.parametrize('trained', [('train',), ('pool', 'train')])
+@pytest.mark.parametrize('scored', [('test',), ('pool', 'test')])
+def test_a_reference_is_known_whichever_splits_are_trained_and_scored(trained, scored):
+    common = {'ref_id': 'I01', 'database': 'kadid10k'}
+    database = rows(
+        common | {'image_id': 'I01', 'sha256': 'aa', 'type': 0, 'split': 'pool'},
+        common | {'image_id': 'I01_1', 'sha256': 'a1', 'split': 'train'},
+        common | {'image_id': 'I01_2', 'sha256': 'a2', 'split': 'test'},
+    )
+    known, tested = (manifest.in_splits(database, names, 'x') for names in (trained, scored))
+    found = exposure.seen(tested, exposure.record([known], [], []))
+    assert found[tested['image_id'] == 'I01_2'].tolist() == [exposure.REFERENCE]
+
+
+def test_stored_images_of_equal_type_and_level_are_not_the_same_image():
+    """LIVE has no levels, other databases may have several images of one; neither has seeds."""
+    stored = {'ref_id': 'lena', 'ref_sha256': 'aa', 'type': 10, 'file': 'x'}
+    for level in (0, 2):
+        first, other = (
+            rows(stored | {'image_id': n, 'level': level, 'sha256': n}) for n in ('i1', 'i2')
+        )
+        known = exposure.record([first], [], [])
+        assert exposure.seen(other, known).tolist() == [exposure.REFERENCE]
+        assert exposure.seen(first, known).tolist() == [exposure.IMAGE]
+    recipe = rows(stored | {'image_id': 'r', 'file': '', 'level': 2})
+    again = rows(stored | {'image_id': 's', 'file': '', 'level': 2})
+    known = exposure.record([recipe], [], [])
+    assert exposure.seen(again, known).tolist() == [exposure.IMAGE]
+
+
+def test_the_same_image_has_the_same_bytes_or_recipe_under_any_id():
+    other = {'image_id': 'z', 'database': 'live', 'content': 'harbour'}
+    tested = rows(
+        JPEG | {'image_id': 'renamed'}, JPEG | {'image_id': 'next', 'level': 4},
+        other | {'image_id': 'copy', 'ref_id': 'c', 'sha256': 'c1'},
+        other | {'image_id': 'new', 'ref_id': 'c', 'sha256': 'c2'},
+        other | {'image_id': 'c_1', 'ref_id': 'c'},
+    )  # fmt: skip
+    assert exposure.same_image(tested, TRAINED).tolist() == [True, False, True, False, False]
+    assert not exposure.same_image(rows({'image_id': 'a', 'ref_id': 'a'}), TRAINED).any()
+
+
+def test_a_content_is_known_after_other_pictures_joined_or_left_it():
+    def named(*contents: str):
+        return rows(*({'image_id': c, 'ref_id': c, 'content': c} for c in contents))
+
+    known = exposure.record([named('b+c', 'x')], [], [])
+    tested = named('a+b+c', 'c', 'b', 'a+d', 'd')
+    assert exposure.seen(tested, known).tolist() == [2, 2, 2, 0, 0]
+
+
 def test_files_without_a_digest_are_read(tmp_path):
     for name, level in (('a', 1), ('b', 2), ('copy_of_a', 1)):
         image = io.encode_png(np.full((8, 8, 3), level, np.uint8))

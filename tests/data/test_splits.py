@@ -79,8 +79,9 @@ def test_groups_are_what_pairs_connect():
     np.testing.assert_array_equal(splits.group(60, map(tuple, pairs.tolist())), want)
 
 
-def test_a_content_is_named_by_its_smallest_hash_in_any_order():
-    exact, groups = ['c' * 64, 'a' * 64, 'b' * 64], np.array([0, 1, 0])
-    assert splits.contents(exact, groups).tolist() == ['b' * 16, 'a' * 16, 'b' * 16]
-    turned = splits.contents(exact[::-1], np.array([0, 1, 0]))
-    assert turned.tolist() == ['b' * 16, 'a' * 16, 'b' * 16]
+def test_a_content_is_named_by_its_hashes_in_any_order():
+    exact, groups = ['c' * 64, 'a' * 64, 'b' * 64, 'c' * 64], np.array([0, 1, 0, 0])
+    both = 'b' * 16 + '+' + 'c' * 16
+    assert splits.contents(exact, groups).tolist() == [both, 'a' * 16, both, both]
+    turned = splits.contents(exact[::-1], np.array([0, 0, 1, 0]))
+    assert turned.tolist() == [both, both, 'a' * 16, both]

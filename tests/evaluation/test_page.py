@@ -284,6 +284,22 @@ def test_best_is_bold_within_its_kind_only():
     assert best == ['0.70', '0.800', '0.800', '0.800', '0.800']
 
 
+def test_results_say_what_their_models_were_trained_on():
+    known = {'trained_images': 3, 'trained_references': 0}
+    rows = [
+        result('a') | known,
+        result('b') | dict.fromkeys(known),
+        result('c') | dict.fromkeys(known, 0),
+        result('ssim', kind='full-reference metric') | dict.fromkeys(known),
+    ]
+    text = page.render({'title': 't', 'simulated': False, 'results': [{'name': 's', 'rows': rows}]})
+    said = 'a was trained on 3 of these images; what b was trained on is not known.'
+    assert f'<p class="muted">Of s: {said}</p>' in text
+    rows = [rows[2], rows[3]]
+    text = page.render({'title': 't', 'simulated': False, 'results': [{'name': 's', 'rows': rows}]})
+    assert 'trained on' not in text
+
+
 def test_wrong_contexts_are_refused():
     with pytest.raises(ValueError, match="'titel'"):
         page.render({'title': 't', 'simulated': False, 'titel': 't'})

@@ -4,12 +4,15 @@ import csv
 import hashlib
 import json
 
+import database_layouts as layouts
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import import_database as import_config
+from configs import train_ranking
 from iqa_jax.data import exposure, manifest, sources, tables
-from iqa_jax.tasks import split
+from iqa_jax.tasks import import_database, split, train_setup
 
 # File of the other database -> the photograph of the first one that it shows.
 SHARED = {'h1.jpg': 'I02', 'h2.bmp': 'I05', 'h3.png': 'I07'}
@@ -86,9 +89,14 @@ def test_shared_references_are_listed_with_how_they_were_found(made):
 @pytest.mark.parametrize('index', range(10))
 def test_no_content_is_on_two_sides_in_any_database(made, index):
     rows = read(made[1], index)
-    sides = {(row['database'], row['ref_id']): row['split'] for row in rows}
+    pristine = [
+        row for row in rows if row['image_id'].startswith('I') and len(row['image_id']) == 3
+    ]
+    assert [row['split'] for row in pristine] == ['pool'] * 8  # nobody rated them
+    dealt = [row for row in rows if row not in pristine]
+    sides = {(row['database'], row['ref_id']): row['split'] for row in dealt}
     assert len(rows) == 32 and len(sides) == 16
-    assert all(sides[row['database'], row['ref_id']] == row['split'] for row in rows)
+    assert all(sides[row['database'], row['ref_id']] == row['split'] for row in dealt)
     for file, ref_id in SHARED.items():
         assert sides['crops', file[:2]] == sides['full', ref_id]
     for name in ('full', 'crops'):
@@ -105,7 +113,8 @@ def test_digests_are_those_of_the_files_and_the_manifests_hold_the_split(made, d
         assert entry['sha256'] == hashlib.sha256(data).hexdigest()
         assert summary['digests'][entry['file']] == entry['sha256']
         assert entry['contents']['crops'] == {'train': 5, 'test': 3}
-        assert entry['images']['full'] == {'train': 15, 'test': 9}
+        assert entry['images']['full'] == {'train': 10, 'test': 6, 'pool': 8}
+        assert entry['contents']['full'] == {'train': 5, 'test': 3}
     columns = manifest.read(workdir / 'split_03/full.parquet')
     sides = {row['image_id']: row for row in read(workdir, 3) if row['database'] == 'full'}
     before = manifest.read(databases / 'full.csv')
@@ -124,6 +133,18 @@ def test_a_model_of_one_database_knows_what_the_other_shares_with_it(made):
     assert known == dict.fromkeys(known, exposure.UNSEEN) | {
         'h1': exposure.REFERENCE, 'h2': exposure.REFERENCE, 'h3': exposure.REFERENCE,
     }  # fmt: skip
+
+
+def test_a_model_knows_a_content_that_was_named_before_another_database_joined(
+    made, databases, tmp_path
+):
+    alone = {'crops': {'manifest': 'crops.csv', 'keep': False}}
+    split.run(settings(databases, databases=alone, count=1), tmp_path)
+    crops = manifest.read(tmp_path / 'split_00/crops.parquet')
+    full = manifest.read(made[1] / 'split_00/full.parquet')
+    seen = exposure.seen(full, exposure.record([crops], [], []))
+    assert {*full['ref_id'][seen == exposure.REFERENCE].tolist()} == {*SHARED.values()}
+    assert {*seen.tolist()} == {exposure.UNSEEN, exposure.REFERENCE}
 
 
 def test_the_splits_do_not_depend_on_the_order_of_rows_or_databases(made, databases, tmp_path):
@@ -149,13 +170,68 @@ def test_splits_of_a_manifest_can_be_kept_and_the_others_follow(databases, tmp_p
         for i, file in enumerate([*SHARED, 'cut.png', *(f'k{n}' for n in range(4))]):
             assert sides['crops', file[:2]] == ('train' if i < 5 else 'test')
         assert [sides['full', ref_id] for ref_id in SHARED.values()] == ['train'] * 3
+
+
+def test_kept_splits_that_part_a_content_are_said_and_nobody_else_uses_it(
+    databases, tmp_path, caplog
+):
     text = (databases / 'full.csv').read_text()
-    (databases / 'parted.csv').write_text(text.replace('I05_1.jpg,10,1,pool', 'I05_1.jpg,10,1,val'))
-    both['full'] = {'manifest': 'parted.csv', 'keep': True}
-    with pytest.raises(
-        ValueError, match=r'full/I05 is in pool and full/I05_1.* in val; set config'
-    ):
-        split.run(settings(databases, databases={'full': both['full']}), tmp_path / 'parted')
+    text = text.replace('_1.jpg,10,1,pool', '_1.jpg,10,1,train')
+    text = text.replace('_2.jpg,10,2,pool', '_2.jpg,10,2,train')
+    (databases / 'parted.csv').write_text(
+        text.replace('I05_2.jpg,10,2,train', 'I05_2.jpg,10,2,test')
+    )
+    both = settings(databases)['databases'] | {'full': {'manifest': 'parted.csv', 'keep': True}}
+    changes = {'databases': both, 'count': 1}
+    summary = split.run(settings(databases, **changes), tmp_path)
+    sides = {row['image_id']: row for row in read(tmp_path, 0)}
+    assert [sides[f'I05{end}']['split'] for end in ('', '_1', '_2')] == ['pool', 'train', 'test']
+    assert [sides[name]['split'] for name in ('h1', 'h2', 'h3')] == ['train', 'pool', 'train']
+    assert summary['parted_contents'] == 1
+    assert '1 contents parted by kept splits' in summary['headline']
+    record = json.loads((tmp_path / 'splits.json').read_text())
+    assert record['parted_contents'] == [
+        {'content': sides['I05']['content'], 'test': ['full/I05'], 'train': ['full/I05']}
+    ]
+    assert 'Kept splits part 1 contents, the first: train full/I05; test full/I05' in caplog.text
+
+
+def test_an_imported_database_has_an_opinion_for_all_that_is_trained_and_tested(tmp_path):
+    layouts.kadid10k(tmp_path / 'kadid10k', references=8)
+    config = import_config.get_config('smoke').to_dict()
+    config |= {'name': 'kadid10k', 'folder': str(tmp_path / 'kadid10k'), 'allow_partial': True}
+    import_database.run(config | {'split_shares': (1, 1, 2, 0)}, tmp_path / 'imported')
+    database = {'kadid10k': {'manifest': 'imported/manifest.parquet', 'keep': False}}
+    shares = {'split_shares': (5, 1, 2, 0), 'count': 2, 'distance': 0, 'correlation': 1.0}
+    split.run(settings(tmp_path, databases=database, **shares), tmp_path / 'splits')
+    config = train_ranking.get_config().to_dict()
+    for index in range(2):
+        path = str(tmp_path / f'splits/split_{index:02d}/kadid10k.parquet')
+        config['databases'] = {'kadid10k': {'manifest': path, 'scores': '', 'weight': 1.0}}
+        train, val, _ = train_setup.load_databases(config)
+        assert (len(train[0].targets), len(val[0].targets)) == (25, 5)
+        tested = manifest.in_splits(manifest.read(path), ('test',), path)
+        assert len(tested['mos']) == 10 and np.isfinite(tested['mos']).all()
+
+
+def test_an_imported_database_without_opinions_has_scores_for_all_that_is_trained(tmp_path):
+    layouts.kadis700k(tmp_path / 'kadis700k')
+    config = import_config.get_config('smoke').to_dict()
+    config |= {'name': 'kadis700k', 'folder': str(tmp_path / 'kadis700k'), 'allow_partial': True}
+    import_database.run(config | {'split_shares': (1, 1, 2, 0)}, tmp_path / 'imported')
+    common = {'manifest': 'imported/manifest.parquet'}
+    for keep, images in ((False, 10), (True, 5)):
+        database = {'kadis': common | {'keep': keep}}
+        changes = {'split_shares': (2, 0, 2, 0), 'count': 1, 'distance': 0, 'correlation': 1.0}
+        summary = split.run(settings(tmp_path, databases=database, **changes), tmp_path / 'splits')
+        assert summary['parted_contents'] == 0
+        where = {'manifest': str(tmp_path / 'splits/split_00/kadis.parquet'), 'weight': 1.0}
+        where['scores'] = str(tmp_path / 'imported/proxies.parquet')
+        config = {'databases': {'kadis': where}, 'targets': ('ssim',), 'loss': 'mse'}
+        (source,), *_ = train_setup.load_databases(config)
+        assert source.targets.shape == (images, 1)
+        rows = manifest.read(where['manifest'])
+        assert set(rows['split'][rows['type'] == 0].tolist()) == {'pool'}
 
 
 def test_large_databases_are_said_to_be_not_searched_for_crops(databases, tmp_path):
@@ -192,7 +268,9 @@ def test_through_main_with_exit_code_3_and_again_nothing_to_do(main, databases, 
     arguments = ('--config', 'configs/split.py:smoke', '--workdir', str(tmp_path / 'out'), crops)
     done = main(*arguments)
     assert done.returncode == 3, done.stderr
-    assert 'split: 8 contents, 8 images, 1 quarantined, 8 references' in done.stderr
+    assert (
+        'split: 8 contents, 8 images, 0 parted_contents, 1 quarantined, 8 references' in done.stderr
+    )
     assert {row['database'] for row in read(tmp_path / 'out', 1)} == {'photos'}
     before = (tmp_path / 'out/stage.json').stat().st_mtime_ns
     done = main(*arguments)

@@ -1,12 +1,14 @@
 """No model is tested on what it was trained on, unless the config says so and the results too."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from iqa_jax.data import exposure, manifest, tables
-from iqa_jax.tasks import evaluate, gmad, score
+from iqa_jax.tasks import active, evaluate, export, gmad, score, train, train_setup
+from iqa_jax.training import saved_model
 
 
 def score_split(
@@ -117,7 +119,34 @@ def test_allowing_references_does_not_allow_images(smoke, train_scores, tmp_path
 def test_validation_images_may_be_evaluated(smoke, tmp_path):
     score_split(smoke, tmp_path, 'val')
     summary = evaluate.run(evaluation(smoke, tmp_path, 'val'), tmp_path / 'out')
-    assert 'TRAINED ON' not in summary['headline']
+    assert 'TRAINED ON' not in summary['headline'] and 'not known' not in summary['headline']
+    rows = json.loads((tmp_path / 'out/results.json').read_text())['rows']
+    assert [row['validated_images'] for row in rows] == [summary['images'], None]
+
+
+def test_a_model_without_a_record_is_scored_and_said_to_be_not_known(smoke, tmp_path, caplog):
+    model = tmp_path / 'model'
+    shutil.copytree(smoke / 'pretrain/model', model)
+    export.run({'task': 'export', 'root': '', 'model': str(model)}, tmp_path / 'out')
+    for folder in (model, tmp_path / 'out'):
+        assert (folder / 'trained_on.parquet').is_file()
+    saved_model.forget_training(model)
+    table = score_split(smoke, tmp_path / 'score', 'train', str(model))
+    assert 'trained_on.parquet is not there: what this model was trained on is not' in caplog.text
+    assert np.isfinite(table['mine']).all() and 'mine_seen' not in table
+    summary = evaluate.run(evaluation(smoke, tmp_path / 'score', 'train'), tmp_path / 'results')
+    assert summary['headline'].endswith('(training of mine not known)')
+    results = json.loads((tmp_path / 'results/results.json').read_text())
+    for row in results['rows']:
+        names = ('trained_images', 'trained_references', 'validated_images')
+        assert [row[name] for name in names] == [None] * 3
+    # What starts from it or is a copy of it is not known either, and keeps no older record.
+    export.run({'task': 'export', 'root': '', 'model': str(model)}, tmp_path / 'out')
+    assert [p.name for p in (tmp_path / 'out').glob('trained_on*')] == []
+    assert train_setup.trained_on([], [], {'init_from': str(model)}) is None
+    assert train.write_trained_on(tmp_path / 'out', {'key': np.zeros(0)}, '') != []
+    assert train.write_trained_on(tmp_path / 'out', None, '') == []
+    assert [p.name for p in (tmp_path / 'out').glob('trained_on*')] == []
 
 
 def test_the_active_rounds_say_what_their_sets_were_used_for(smoke):
@@ -133,7 +162,45 @@ def test_the_active_rounds_say_what_their_sets_were_used_for(smoke):
     }  # fmt: skip
 
 
-def test_gmad_chooses_no_rated_image_again_under_another_id(smoke, tmp_path):
+def test_active_refuses_an_old_set_that_shares_references_with_the_pool_before_round_1(
+    smoke, tmp_path
+):
+    from configs import quickstart
+
+    config = quickstart.get_config('smoke').stages.active.to_dict() | {'root': str(smoke)}
+    del config['folder']
+    rated = manifest.read(smoke / config['rated'])
+    split = rated['split'].copy()
+    train = np.flatnonzero(split == 'train')
+    refs = rated['ref_id'][train].tolist()
+    moved = np.flatnonzero(rated['ref_id'] == max(refs, key=refs.count))
+    split[moved[0]] = 'test'
+    manifest.write(tmp_path / 'rated.parquet', rated | {'split': split}, {})
+    own = config | {'rated': str(tmp_path / 'rated.parquet')}
+    tested = int((split == 'test').sum())
+    said = f'1 of {tested} images .*{rated["image_id"][moved[0]]} the first.*split train of .*rated'
+    with pytest.raises(ValueError, match=said):
+        active.run(own, tmp_path / 'out')
+    config['gmad']['splits'] = ('test',)
+    said = (
+        'images in split test of .*are in split test of .*manifest.parquet, .*give either another'
+    )
+    with pytest.raises(ValueError, match=said):
+        active.run(config, tmp_path / 'out')
+    config['gmad']['splits'] = ('pool',)
+    fresh = manifest.read(smoke / 'data/manifest.parquet')
+    fresh = tables.select(fresh, fresh['split'] == 'train')
+    fresh['split'] = np.full(len(fresh['split']), 'test', object)
+    manifest.write(tmp_path / 'known.parquet', fresh, {})
+    said = 'are among those that .*finetune/model was trained on; choose another config.model'
+    with pytest.raises(ValueError, match=said):
+        active.run(config | {'rated': str(tmp_path / 'known.parquet')}, tmp_path / 'out')
+    assert not (tmp_path / 'out/round_01').exists()
+
+
+@pytest.mark.parametrize('without', [('ref_sha256',), ('file', 'sha256')])
+def test_gmad_chooses_no_rated_image_again_under_another_id(smoke, tmp_path, without):
+    """Known by its bytes where the recipe is not told, and the other way round."""
     from configs import gmad as module
 
     config = module.get_config('smoke').to_dict() | {'root': str(smoke)}
@@ -144,10 +211,18 @@ def test_gmad_chooses_no_rated_image_again_under_another_id(smoke, tmp_path):
     rated = tables.select(columns, np.isin(columns['image_id'].astype(str), sorted(shown)))
     digests = set(rated['sha256'].tolist())
     rated['image_id'] = np.array([f'renamed{i}' for i in range(len(digests))], object)
+    rated |= {name: np.full(len(digests), '', object) for name in without}
     manifest.write(tmp_path / 'rated.parquet', rated, {})
     config['exclude'] = {'rated': {'manifest': str(tmp_path / 'rated.parquet')}}
     gmad.run(config, tmp_path / 'again')
     pairs = tables.read(tmp_path / 'again/pairs.parquet')[0]
     again = {*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}
     rows = np.isin(columns['image_id'].astype(str), sorted(again))
-    assert not digests & set(columns['sha256'][rows].tolist())
+    chosen = tables.select(columns, rows)
+    if 'file' not in without:
+        assert not digests & set(chosen['sha256'].tolist())
+    recipes = [
+        {*zip(*(x[k].tolist() for k in ('ref_sha256', 'type', 'level', 'seed')), strict=True)}
+        for x in (tables.select(x, x['type'] > 0) for x in (rated, chosen))
+    ]
+    assert recipes[1] and not recipes[0] & recipes[1]
