@@ -16,7 +16,6 @@ from iqa_jax.tasks import make_data
 
 LEVELS = np.arange(1, 6)
 ROUNDS = 3
-SHARD = 10  # photographs; small ones show the memory more often and commit more often
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +108,7 @@ def label(config: dict, workdir: Path) -> tuple[float, list[tuple[float, float]]
 
     shards.make, shards.seconds_per_image = watched, remembered
     try:
-        make_data.run(config | {'photos_per_shard': SHARD}, workdir)
+        make_data.run(config, workdir)
     finally:
         shards.make, shards.seconds_per_image = make, estimate
     return 1000 * found['pace'][0], passed
