@@ -8,7 +8,7 @@
 without it the rest is made and all is joined.
 `:smoke` is a tiny form.
 
-2 cores of an AMD EPYC: 44 ms per image of 512x384, so 700,000 images take 8.5 hours, in 1.1 GiB.
+2 cores of an AMD EPYC: 40 ms per image of 512x384, so 700,000 images take 8 hours, in 1.0 GiB.
 """
 
 from ml_collections import ConfigDict
