@@ -73,8 +73,9 @@ def read(path: str | Path) -> tables.Table:
     path = Path(path)
     table, meta = tables.read(path)
     columns = complete(table, path)
-    made_by, here = meta.get('recipes_by'), distortions.identity()
-    if made_by and made_by != here and np.any(columns['file'] == ''):
+    made_by = meta.get('recipes_by')
+    # Asking who we are hashes files and starts the device: only where there are recipes.
+    if made_by and np.any(columns['file'] == '') and made_by != (here := distortions.identity()):
         changed = ', '.join(key for key in here if here[key] != made_by.get(key))
         logging.warning(
             'Recipes of %s may give other pixels than those that were scored, as %s changed since; '
