@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import tables
 from iqa_jax.data.pipeline import Pipeline
 from iqa_jax.runtime import (
     artifacts,
@@ -25,7 +24,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, train_setup
+from iqa_jax.tasks import opening, train_outputs, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -80,7 +79,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
     variables, origin = train_setup.initial_variables(model, config)
     train_setup.check_prefixes(config, variables['params'])
-    state = steps.create_state(variables, tx, ohem, images)
+    loss_state = train_setup.loss_state(config)
+    state = steps.create_state(variables, tx, ohem, images, loss_state)
     key = jax.random.key_data(jax.random.key(config['seed']))
     # Named by what is trained: checkpoints of another config are never continued.
     saved = checkpoints.Checkpoints(workdir / 'checkpoints' / stage.fingerprint[:16])
@@ -136,12 +136,17 @@ def run(config: dict, workdir: str | Path) -> dict:
     outputs = []
     if parallel.is_main():
         outputs = saved_model.save(
-            workdir / 'model', state, config['model'], config['targets'], meta, stage.fingerprint
+            workdir / 'model',
+            state,
+            config['model'],
+            train_setup.output_names(config),
+            meta,
+            stage.fingerprint,
         )
         seen = train_setup.trained_on(sources, validation_sources, config)
-        outputs += write_trained_on(workdir / 'model', seen, stage.fingerprint)
+        outputs += train_outputs.trained_on(workdir / 'model', seen, stage.fingerprint)
         if ohem is not None:
-            outputs.append(write_hard_examples(workdir, state, pipeline, stage.fingerprint))
+            outputs.append(train_outputs.hard_examples(workdir, state, pipeline, stage.fingerprint))
         outputs.append(workdir / 'metrics.jsonl')
         artifacts.commit(outputs[-1], outputs[-1].read_bytes(), fingerprint=stage.fingerprint)
     headline = 'no validation SRCC' if val_srcc is None else f'validation SRCC {val_srcc:.3f}'
@@ -162,7 +167,7 @@ def run(config: dict, workdir: str | Path) -> dict:
 def _program(key: str):
     """Model, optimiser and mapped step of a config; equal configs share one compilation."""
     config, total = json.loads(key)
-    model = saved_model.build(config['model'], len(config['targets']), parallel.AXIS)
+    model = saved_model.build(config['model'], len(train_setup.output_names(config)), parallel.AXIS)
     rate = schedules.learning_rate(config, total, config['warmup_steps'])
     tx = schedules.optimizer(config, rate)
     step = steps.make_train_step(
@@ -179,31 +184,3 @@ def refresh_mask(state: steps.TrainState, ratio: float) -> steps.TrainState:
 @functools.partial(jax.jit, static_argnums=1)
 def _magnitude_mask(params, ratio):
     return pruning.magnitude_mask(params, ratio)
-
-
-def write_trained_on(folder: Path, seen: tables.Table | None, mark: str) -> list[Path]:
-    """Commits the record beside the weights, or removes an old one where nothing is known."""
-    if seen is None:
-        saved_model.forget_training(folder)
-        return []
-    tables.write(folder / saved_model.TRAINED_ON, seen, fingerprint=mark)
-    return [folder / saved_model.TRAINED_ON]
-
-
-def write_hard_examples(
-    workdir: Path, state: steps.TrainState, pipeline: Pipeline, mark: str
-) -> Path:
-    """Mean |full - twin| of every training image that was seen, hardest first."""
-    n = len(pipeline)
-    count, total = state.hard_count[:n], state.hard_sum[:n]
-    seen = np.flatnonzero(count)
-    mean = total[seen] / count[seen]
-    order = seen[np.lexsort((pipeline.columns['image_id'][seen].astype(str), -mean))]
-    path = workdir / 'hard_examples.parquet'
-    columns = {
-        'image_id': pipeline.columns['image_id'][order],
-        'disagreement': (total[order] / count[order]).astype(np.float32),
-        'count': count[order],
-    }
-    tables.write(path, columns, fingerprint=mark)
-    return path

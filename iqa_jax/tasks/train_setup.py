@@ -45,7 +45,7 @@ def check(config: dict) -> None:
     opening.check_known(config['model'], MODEL_KEYS, 'config.model')
     losses.get(config['loss'])
     opening.check_keys(
-        config['loss_options'], losses.OPTIONS[config['loss']], 'config.loss_options'
+        config['loss_options'], set(losses.get(config['loss']).options), 'config.loss_options'
     )
     if config['loss'] == 'fidelity':
         if len(config['targets']) != 1:
@@ -127,6 +127,18 @@ def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarr
     return targets, spread
 
 
+def output_names(config: dict) -> tuple[str, ...]:
+    """Names of the model's outputs: the targets, or 'quality' where the loss makes one of many."""
+    targets = tuple(config['targets'])
+    count = losses.get(config['loss']).outputs(len(targets))
+    return targets if count == len(targets) else ('quality',)
+
+
+def loss_state(config: dict):
+    """What the loss carries from step to step, as it is before the first one."""
+    return losses.get(config['loss']).state(len(config['targets']), config['loss_options'])
+
+
 def initial_variables(model, config: dict) -> tuple[dict, dict]:
     """Random weights, then `init_from`: '' | 'imagenet' | a folder of a saved model.
 
@@ -137,6 +149,9 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
     crop = np.zeros((1, *config['crop'], 3), np.float32)
     init = jax.jit(functools.partial(model.init, train=False))
     variables = init(jax.random.key(config['seed']), crop)
+    own = losses.get(config['loss']).parameters(len(config['targets']), config['loss_options'])
+    if own:
+        variables['params'] |= {'loss': own}
     source = config['init_from']
     if source == 'imagenet':
         pretrained = models.load_pretrained(config['model']['backbone'])
@@ -181,7 +196,7 @@ class Validation:
         self._sources = [(source, ImageStore(source.columns)) for source in sources]
         self._images, self._batch = config['eval_images'], config['eval_batch_size']
         spec = json.dumps(config['model'], sort_keys=True)
-        self._score = saved_model.score_step(spec, len(config['targets']), False)
+        self._score = saved_model.score_step(spec, len(output_names(config)), False)
 
     def __bool__(self) -> bool:
         return bool(self._sources)

@@ -1,8 +1,13 @@
-"""Losses by name: `loss(prediction, out, batch, options) -> scalar`, lower is better.
+"""Losses by name: `apply(prediction, out, batch, options, own, state) -> (scalar, state)`.
 
-A loss may look at the whole global batch through `parallel.gather`; the gradient mean over devices
-then equals the gradient on one device with the same batch.
+Lower is better. `own` are the loss's trainable parameters, which the optimiser sees as `loss/...`,
+`state` what it carries from step to step; both are {} for most. A loss may look at the whole global
+batch through `parallel.gather`; the gradient mean over devices then equals the gradient on one
+device with the same batch.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +18,17 @@ from iqa_jax.runtime import parallel
 EPSILON = 1e-8  # keeps the slope of the square root finite at P g = 0
 
 
-def mse(prediction: jax.Array, out: dict, batch: dict, options: dict) -> jax.Array:
+def mse(
+    prediction: jax.Array, out: dict, batch: dict, options: dict, own: dict, state: Any
+) -> tuple[jax.Array, Any]:
     """Squared error, mean over images and targets; prediction and target are [B, K]."""
-    del out, options
-    return jnp.mean(jnp.square(prediction - batch['target']))
+    del out, options, own
+    return jnp.mean(jnp.square(prediction - batch['target'])), state
 
 
-def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> jax.Array:
+def fidelity(
+    prediction: jax.Array, out: dict, batch: dict, options: dict, own: dict, state: Any
+) -> tuple[jax.Array, Any]:
     """Fidelity loss of Thurstone probabilities over all pairs within a database.
 
     P(x better) = Phi((f_x - f_y) / sqrt(s_x^2 + s_y^2)); the target g is Phi of the difference of
@@ -32,6 +41,7 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
       batch: target [B, 1], target_std [B], database [B].
       options: labels; hinge_weight and hinge_margin count with the uncertainty head only.
     """
+    del own
     score, target, spread, database = (
         parallel.gather(x)
         for x in (
@@ -64,15 +74,35 @@ def fidelity(prediction: jax.Array, out: dict, batch: dict, options: dict) -> ja
         hinge = jnp.maximum(0.0, options['hinge_margin'] - sign * (std[first] - std[second]))
         loss = loss + options['hinge_weight'] * hinge
     weight = valid.astype(jnp.float32)
-    return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+    return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0), state
 
 
-LOSSES = {'mse': mse, 'fidelity': fidelity}
-OPTIONS = {'mse': set(), 'fidelity': {'labels', 'hinge_weight', 'hinge_margin'}}
+class Loss(NamedTuple):
+    """A loss and what the trainer must know of it.
+
+    Attributes:
+      apply: see above.
+      options: keys of `config.loss_options`.
+      outputs: number of targets -> number of outputs of the model.
+      parameters: (number of targets, options) -> first values of `own`.
+      state: (number of targets, options) -> first `state`.
+    """
+
+    apply: Callable
+    options: frozenset[str] = frozenset()
+    outputs: Callable[[int], int] = lambda targets: targets
+    parameters: Callable[[int, dict], dict] = lambda targets, options: {}
+    state: Callable[[int, dict], Any] = lambda targets, options: {}
+
+
+LOSSES = {
+    'mse': Loss(mse),
+    'fidelity': Loss(fidelity, frozenset({'labels', 'hinge_weight', 'hinge_margin'})),
+}
 LABELS = ('soft', 'binary')
 
 
-def get(name: str):
+def get(name: str) -> Loss:
     """The loss of that name; a ValueError lists the known ones."""
     if name not in LOSSES:
         raise ValueError(f'config.loss={name!r} is unknown; use one of {", ".join(LOSSES)}.')

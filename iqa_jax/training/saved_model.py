@@ -88,10 +88,13 @@ def save(
     folder: Path, state: steps.TrainState, spec: dict, targets: list[str], meta: dict, mark: str
 ):
     """Commits model.json and weights.msgpack of a train state and returns their paths."""
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    if state.mask:
+    params, mask = (
+        {k: v for k, v in tree.items() if k != 'loss'} for tree in (state.params, state.mask)
+    )
+    variables = {'params': params, 'batch_stats': state.batch_stats}
+    if mask:
         own = state.twin_batch_stats or state.batch_stats
-        twin = pruning.apply_mask(state.params, state.mask)
+        twin = pruning.apply_mask(params, mask)
         variables |= {'twin_params': twin, 'twin_batch_stats': own}
     data = flax.serialization.msgpack_serialize(jax.tree.map(np.asarray, parallel.fetch(variables)))
     record = {'spec': spec, 'targets': list(targets), 'meta': meta}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from iqa_jax.runtime import parallel
-from iqa_jax.training import pruning
+from iqa_jax.training import losses, pruning
 
 
 @flax.struct.dataclass
@@ -19,10 +19,11 @@ class TrainState:
 
     Attributes:
       step: int32 number of finished steps.
-      params, batch_stats, opt_state: of the full model.
+      params, batch_stats, opt_state: of the full model; params['loss'] are the loss's own, if any.
       mask: bool tree of the twin, {} without one.
       twin_batch_stats: the twin's own statistics, {} when they are shared.
       hard_sum, hard_count: [images] summed |full - twin| and how often, by image index.
+      loss_state: what the loss carries from step to step.
     """
 
     step: jax.Array
@@ -33,10 +34,15 @@ class TrainState:
     twin_batch_stats: Any
     hard_sum: jax.Array
     hard_count: jax.Array
+    loss_state: Any
 
 
 def create_state(
-    variables: dict, tx: optax.GradientTransformation, ohem: dict | None, images: int
+    variables: dict,
+    tx: optax.GradientTransformation,
+    ohem: dict | None,
+    images: int,
+    loss_state: Any = (),
 ) -> TrainState:
     """A fresh state; the twin's first mask is computed from the initial weights."""
     params, batch_stats = variables['params'], variables.get('batch_stats', {})
@@ -50,6 +56,7 @@ def create_state(
         twin_batch_stats=jax.tree.map(jnp.copy, batch_stats) if separate else {},
         hard_sum=jnp.zeros(images if ohem else 0, jnp.float32),
         hard_count=jnp.zeros(images if ohem else 0, jnp.int32),
+        loss_state=loss_state,
     )
 
 
@@ -61,42 +68,55 @@ def to_float(images: jax.Array) -> jax.Array:
 def make_train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    loss_fn: Callable,
+    loss_fn: losses.Loss,
     loss_options: dict,
     ohem: dict | None,
 ) -> Callable:
-    """Builds `step(state, batch, key) -> (state, metrics)`.
+    """Builds `step(state, batch, key) -> (state, metrics)`; batches are of images or of features.
 
     With `ohem`, the same step runs the twin (params * mask) on `image_twin` if the batch has it,
     and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2. Both branches
     take gradients from both losses; a masked weight gets none from the twin.
     """
 
-    def forward(params, batch_stats, images, key):
+    def forward(params, batch_stats, batch, key, image='image'):
+        is_pooled = 'features' in batch
         (prediction, out), updated = model.apply(
             {'params': params, 'batch_stats': batch_stats},
-            to_float(images),
+            batch['features'] if is_pooled else to_float(batch[image]),
             train=True,
             rngs={'dropout': key},
             mutable=['batch_stats'],
+            method='regress' if is_pooled else None,
         )
         return prediction, out, updated.get('batch_stats', {})
 
     def objective(params, state, mask, batch, key):
         full_key, twin_key = jax.random.split(key)
-        prediction, out, stats = forward(params, state.batch_stats, batch['image'], full_key)
-        loss = loss_fn(prediction, out, batch, loss_options)
-        aux = {'loss_full': loss, 'batch_stats': stats, 'twin_batch_stats': {}}
+        own = params.get('loss', {})
+        prediction, out, stats = forward(params, state.batch_stats, batch, full_key)
+        loss, loss_state = loss_fn.apply(
+            prediction, out, batch, loss_options, own, state.loss_state
+        )
+        aux = {
+            'loss_full': loss,
+            'batch_stats': stats,
+            'twin_batch_stats': {},
+            'loss_state': loss_state,
+        }
         if ohem is None:
             return loss, aux
         separate = ohem['batch_stats'] == 'separate'
         twin_prediction, twin_out, twin_stats = forward(
             pruning.apply_mask(params, mask),
             state.twin_batch_stats if separate else stats,
-            batch.get('image_twin', batch['image']),
+            batch,
             twin_key,
+            'image_twin' if 'image_twin' in batch else 'image',
         )
-        twin_loss = loss_fn(twin_prediction, twin_out, batch, loss_options)
+        twin_loss, _ = loss_fn.apply(
+            twin_prediction, twin_out, batch, loss_options, own, state.loss_state
+        )
         consistency = jnp.mean(jnp.square(prediction - twin_prediction))
         aux |= {
             'loss_twin': twin_loss,
@@ -135,6 +155,7 @@ def make_train_step(
             twin_batch_stats=parallel.mean(aux['twin_batch_stats']),
             hard_sum=hard_sum,
             hard_count=hard_count,
+            loss_state=parallel.mean(aux['loss_state']),
         )
         return state, metrics
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from iqa_jax.data import exposure, manifest, tables
-from iqa_jax.tasks import active, evaluate, export, gmad, score, train, train_setup
+from iqa_jax.tasks import active, evaluate, export, gmad, score, train_outputs, train_setup
 from iqa_jax.training import saved_model
 
 
@@ -144,8 +144,8 @@ def test_a_model_without_a_record_is_scored_and_said_to_be_not_known(smoke, tmp_
     export.run({'task': 'export', 'root': '', 'model': str(model)}, tmp_path / 'out')
     assert [p.name for p in (tmp_path / 'out').glob('trained_on*')] == []
     assert train_setup.trained_on([], [], {'init_from': str(model)}) is None
-    assert train.write_trained_on(tmp_path / 'out', {'key': np.zeros(0)}, '') != []
-    assert train.write_trained_on(tmp_path / 'out', None, '') == []
+    assert train_outputs.trained_on(tmp_path / 'out', {'key': np.zeros(0)}, '') != []
+    assert train_outputs.trained_on(tmp_path / 'out', None, '') == []
     assert [p.name for p in (tmp_path / 'out').glob('trained_on*')] == []
 
 

@@ -32,6 +32,14 @@ def reference(score, mos, spread, database, std=None, binary=False):
     return np.mean(total)
 
 
+def fidelity(prediction, out, batch, options):
+    return losses.get('fidelity').apply(prediction, out, batch, options, {}, ())[0]
+
+
+def mse(prediction, out, batch, options):
+    return losses.get('mse').apply(prediction, out, batch, options, {}, ())[0]
+
+
 OPTIONS = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 RNG = np.random.default_rng(0)
 SCORE, MOS = RNG.normal(size=7), RNG.uniform(0, 100, 7).round()
@@ -41,7 +49,7 @@ MOS[1] = MOS[0]
 
 @pytest.mark.parametrize('labels', ['soft', 'binary'])
 def test_fidelity_equals_the_pairwise_formula(labels):
-    got = losses.fidelity(
+    got = fidelity(
         jnp.array(SCORE)[:, None], {}, batch_of(MOS, SPREAD, DATABASE), OPTIONS | {'labels': labels}
     )
     want = reference(SCORE, MOS, SPREAD, DATABASE, binary=labels == 'binary')
@@ -53,11 +61,11 @@ def test_fidelity_takes_the_uncertainty_but_learns_it_by_the_hinge_only():
     batch = batch_of(MOS, SPREAD, DATABASE)
     options = OPTIONS | {'hinge_weight': 0.0}
     score = jnp.array(SCORE)[:, None]
-    value = losses.fidelity(score, {'std': jnp.array(std)[:, None]}, batch, options)
+    value = fidelity(score, {'std': jnp.array(std)[:, None]}, batch, options)
     np.testing.assert_allclose(value, reference(SCORE, MOS, SPREAD, DATABASE, std), atol=2e-6)
 
     def loss(s, weight):
-        return losses.fidelity(score, {'std': s}, batch, options | {'hinge_weight': weight})
+        return fidelity(score, {'std': s}, batch, options | {'hinge_weight': weight})
 
     assert not np.any(jax.grad(loss)(jnp.array(std), 0.0))
     assert np.any(jax.grad(loss)(jnp.array(std), 1.0))
@@ -65,23 +73,23 @@ def test_fidelity_takes_the_uncertainty_but_learns_it_by_the_hinge_only():
 
 def test_fidelity_is_near_zero_when_right_and_its_gradient_points_uphill():
     mos, spread, one = [90.0, 10.0], [5.0, 5.0], [0, 0]
-    right = losses.fidelity(jnp.array([[9.0], [-9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
-    wrong = losses.fidelity(jnp.array([[-9.0], [9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
+    right = fidelity(jnp.array([[9.0], [-9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
+    wrong = fidelity(jnp.array([[-9.0], [9.0]]), {}, batch_of(mos, spread, one), OPTIONS)
     assert right < 1e-3 and wrong > 0.99
-    loss = lambda s: losses.fidelity(s, {}, batch_of(mos, spread, one), OPTIONS)  # noqa: E731
+    loss = lambda s: fidelity(s, {}, batch_of(mos, spread, one), OPTIONS)  # noqa: E731
     slope = jax.grad(loss)(jnp.zeros((2, 1)))
     assert slope[0, 0] < 0 < slope[1, 0]
 
 
 def test_extreme_scores_keep_a_finite_gradient():
     batch = batch_of([100.0, 0.0, 50.0], [0.0, 0.0, 0.0], [0, 0, 0])
-    loss = lambda s: losses.fidelity(s, {}, batch, OPTIONS)  # noqa: E731
+    loss = lambda s: fidelity(s, {}, batch, OPTIONS)  # noqa: E731
     assert np.isfinite(jax.grad(loss)(jnp.array([[-200.0], [200.0], [0.0]]))).all()
 
 
 def test_mse_and_unknown_names():
     target = {'target': jnp.array([[0.0, 1.0], [1.0, 1.0]])}
-    value = losses.mse(jnp.array([[0.5, 1.0], [1.0, 0.0]]), {}, target, {})
+    value = mse(jnp.array([[0.5, 1.0], [1.0, 0.0]]), {}, target, {})
     np.testing.assert_allclose(value, (0.25 + 1) / 4)
     with pytest.raises(
         ValueError, match="config.loss='hinge' is unknown; use one of mse, fidelity"

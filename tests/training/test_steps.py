@@ -27,7 +27,8 @@ model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,), axis_name=para
 tx = optax.sgd(0.01)
 variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
 state = parallel.place(steps.create_state(variables, tx, ohem, 16))
-step = parallel.train_step(steps.make_train_step(model, tx, losses.fidelity, {options}, ohem))
+loss = losses.get('fidelity')
+step = parallel.train_step(steps.make_train_step(model, tx, loss, {options}, ohem))
 rng = np.random.default_rng(0)
 key = jax.random.key_data(jax.random.key(1))
 losses = []
@@ -71,7 +72,7 @@ def setup(ohem, tx=None):
     tx = tx or optax.sgd(0.1)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     state = steps.create_state(variables, tx, ohem, 16)
-    step = jax.jit(steps.make_train_step(model, tx, losses.mse, {}, ohem))
+    step = jax.jit(steps.make_train_step(model, tx, losses.get('mse'), {}, ohem))
     rng = np.random.default_rng(0)
     batch = {
         'image': rng.integers(0, 255, (4, 32, 32, 3), np.uint8),
@@ -101,15 +102,18 @@ def test_disagreement_is_counted_for_the_images_of_the_batch():
 def test_masked_weights_get_no_gradient_from_the_twin():
     calls = []
 
-    def only_the_twin(prediction, out, batch, options):
+    def only_the_twin(prediction, out, batch, options, own, state):
         """Zero for the full model, which the step asks first, squared error for the twin."""
         calls.append(prediction)
-        return losses.mse(prediction, out, batch, options) * (len(calls) == 2)
+        value, state = losses.mse(prediction, out, batch, options, own, state)
+        return value * (len(calls) == 2), state
 
     ohem = OHEM | {'consistency_weight': 0.0}
     state, _, batch, key = setup(ohem)
     model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,))
-    step = jax.jit(steps.make_train_step(model, optax.sgd(0.1), only_the_twin, {}, ohem))
+    step = jax.jit(
+        steps.make_train_step(model, optax.sgd(0.1), losses.Loss(only_the_twin), {}, ohem)
+    )
     after, _ = step(state, batch, key)
     assert len(calls) == 2
     moved, masked = 0, 0
