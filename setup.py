@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     'orbax-checkpoint>=0.11.40',  # checkpoints
     'pillow>=11.0',  # decoding and encoding of pictures, JPEG and JPEG2000 distortions
     'pyarrow>=18.0',  # manifests and score tables in Parquet
+    'safetensors>=0.5',  # weight files as timm publishes them
     'scipy>=1.14',  # rank statistics, logistic fits
     'tensorflow-datasets>=4.9.9',  # rated databases as ArrayRecord data sets
     'tqdm>=4.66',  # progress bars with rate and time left
