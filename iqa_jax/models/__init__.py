@@ -8,7 +8,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from iqa_jax.models import efficientnet_lite, heads, resnet
+from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, resnet
 from iqa_jax.models.pretrained import load_pretrained, merge
 from iqa_jax.models.quality import QualityModel
 
@@ -16,6 +16,7 @@ __all__ = ['BACKBONES', 'HEADS', 'QualityModel', 'build', 'load_pretrained', 'me
 
 BACKBONES = {
     'efficientnet_lite0': efficientnet_lite.EfficientNetLite,
+    'inception_resnet_v2': inception_resnet_v2.InceptionResNetV2,
     'resnet18': partial(resnet.ResNet, (2, 2, 2, 2)),
     'resnet34': partial(resnet.ResNet, (3, 4, 6, 3)),
     'tiny': partial(

@@ -148,9 +148,9 @@ class InceptionResNetV2(nn.Module):
             x = out[entry] = mixed(x, entry, entry)
             for name in (f'{block}_{i}' for i in range(1, repeats + 1)):
                 concatenated = out[f'{name}_mixed'] = mixed(x, name, block)
-                up = layers.Conv(
-                    x.shape[-1], 1, bias=True, dtype=self.dtype, name=f'{name}_conv'
-                )(concatenated)
+                up = layers.Conv(x.shape[-1], 1, bias=True, dtype=self.dtype, name=f'{name}_conv')(
+                    concatenated
+                )
                 # The very last block adds its whole residual and has no ReLU.
                 x = x + up if name == 'block8_10' else nn.relu(x + scale * up)
                 out[name] = x

@@ -92,7 +92,7 @@ def _array(entry: Any, h5py: Any, name: str) -> np.ndarray:
 
 def _ranked(found: dict[tuple[str, str], np.ndarray]) -> dict[str, np.ndarray]:
     """Join layer and weight, with the rank of automatically named layers among their kind."""
-    automatic = [AUTOMATIC.fullmatch(layer) for layer in dict.fromkeys(l for l, _ in found)]
+    automatic = [AUTOMATIC.fullmatch(layer) for layer in dict.fromkeys(key[0] for key in found)]
     kinds: dict[str, list[tuple[int, str]]] = {}
     for match in filter(None, automatic):
         kinds.setdefault(match[1], []).append((int(match[2] or 0), match[0]))

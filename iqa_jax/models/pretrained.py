@@ -13,6 +13,9 @@ import numpy as np
 
 from iqa_jax.models import weight_files
 from iqa_jax.models.efficientnet_lite import EfficientNetLite
+from iqa_jax.models.inception_names import INCEPTION_RULES
+from iqa_jax.models.inception_resnet_v2 import InceptionResNetV2
+from iqa_jax.models.quality import minimum_side
 from iqa_jax.models.resnet import ResNet
 from iqa_jax.models.weight_names import CLASSIFIER, LITE_RULES, RESNET_RULES, Place, Rule
 
@@ -31,6 +34,7 @@ def _installed(name: str) -> Callable[[], Path]:
 
 SOURCES = {
     'efficientnet_lite0': Source(EfficientNetLite(), LITE_RULES, _installed('efficientnet_lite0')),
+    'inception_resnet_v2': Source(InceptionResNetV2(), INCEPTION_RULES, None),
     'resnet18': Source(ResNet((2, 2, 2, 2)), RESNET_RULES, None),
     'resnet34': Source(ResNet((3, 4, 6, 3)), RESNET_RULES, None),
 }
@@ -38,7 +42,8 @@ SOURCES = {
 
 def _expected_shapes(backbone: nn.Module) -> dict[Place, tuple[int, ...]]:
     """Shape of every variable of a backbone by (collection, path), without computing anything."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    side = minimum_side(backbone)
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     init = functools.partial(backbone.init, train=False)
     tree = jax.eval_shape(init, jax.random.key(0), images)
     return {
@@ -74,7 +79,8 @@ def convert(state: Mapping[str, np.ndarray], backbone: nn.Module, rule: Rule) ->
         target = rule.place(name)
         if target is None or not (target in missing or target[1] in CLASSIFIER.values()):
             raise ValueError(f'{what} has no place in this backbone')
-        value = _to_flax(tensor, rule.transpose)
+        # A kernel is what is turned; the matrix of GDN is the same in torch and here.
+        value = _to_flax(tensor, rule.transpose and target[1].endswith('kernel'))
         shape = missing.pop(target, value.shape)
         if value.shape != shape:
             raise ValueError(
@@ -83,6 +89,9 @@ def convert(state: Mapping[str, np.ndarray], backbone: nn.Module, rule: Rule) ->
         if not np.isfinite(value).all():
             raise ValueError(f'{what} holds values that are not finite')
         tree[target[0]][target[1]] = value
+    for collection, path in [p for p in missing if p[1].rpartition('/')[2] in rule.absent]:
+        value = rule.absent[path.rpartition('/')[2]]
+        tree[collection][path] = np.full(missing.pop((collection, path)), value, np.float32)
     if missing:
         raise ValueError(
             f'the weight file, read as one of {rule.origin}, has no tensor for '

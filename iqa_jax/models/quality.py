@@ -9,6 +9,11 @@ from iqa_jax.models import heads
 MINIMUM_SIDE = 32
 
 
+def minimum_side(backbone: nn.Module) -> int:
+    """Smallest side in pixels that a backbone reads: its own `minimum_side` if it states one."""
+    return getattr(backbone, 'minimum_side', MINIMUM_SIDE)
+
+
 class QualityModel(nn.Module):
     """Predict `outputs` numbers per picture; `build` makes one from names.
 
@@ -30,11 +35,15 @@ class QualityModel(nn.Module):
             self.spread = nn.Dense(self.regressor.outputs)
 
     def extract(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pictures [N,H,W,3] float32 in [0,1], sides >= 32 -> (pooled [N,F] float32, maps)."""
-        if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MINIMUM_SIDE:
+        """Pictures [N,H,W,3] float32 in [0,1] -> (pooled [N,F] float32, maps).
+
+        ValueError on sides below `minimum_side(backbone)`.
+        """
+        side = minimum_side(self.backbone)
+        if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < side:
             raise ValueError(
-                f'a model reads pictures [N,H,W,3] with sides of at least {MINIMUM_SIDE}, '
-                f'not {images.shape}'
+                f'a model with the backbone {type(self.backbone).__name__} reads pictures '
+                f'[N,H,W,3] with sides of at least {side}, not {images.shape}'
             )
         last, out = self.backbone(images, train and not self.frozen_statistics)
         if not self.taps:

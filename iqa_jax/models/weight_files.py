@@ -10,6 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from iqa_jax.models.keras_file import read_keras
 from iqa_jax.models.torch_file import read_state_dict
 
 
@@ -60,6 +61,7 @@ READERS: dict[str, Callable[[str | Path], dict[str, np.ndarray]]] = {
     '.pt': read_state_dict,
     '.bin': read_state_dict,
     '.safetensors': read_safetensors,
+    '.h5': read_keras,
 }
 
 

@@ -1,7 +1,8 @@
 """What tensors of published torch files are called, and where each belongs in our backbones."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 Place = tuple[str, str]
@@ -29,13 +30,15 @@ class Rule(NamedTuple):
 
     origin: whose files they are, for messages. place: a tensor's name to its (collection, path) in
     the backbone, None where it has none. ignored: whether a name may be left out. transpose:
-    whether kernels are OIHW and matrices [outputs, inputs], as torch has them.
+    whether kernels are OIHW and matrices [outputs, inputs], as torch has them. absent: leaves of
+    the backbone that no such file has, and the value they all have.
     """
 
     origin: str
     place: Callable[[str], Place | None]
     ignored: Callable[[str], bool]
     transpose: bool
+    absent: Mapping[str, float] = MappingProxyType({})
 
 
 def _counter(name: str) -> bool:
