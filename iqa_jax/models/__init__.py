@@ -8,7 +8,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, resnet
+from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, lfc, resnet
 from iqa_jax.models.pretrained import load_pretrained, merge
 from iqa_jax.models.quality import QualityModel
 
@@ -17,6 +17,7 @@ __all__ = ['BACKBONES', 'HEADS', 'QualityModel', 'build', 'load_pretrained', 'me
 BACKBONES = {
     'efficientnet_lite0': efficientnet_lite.EfficientNetLite,
     'inception_resnet_v2': inception_resnet_v2.InceptionResNetV2,
+    'lfc': lfc.LFC,
     'resnet18': partial(resnet.ResNet, (2, 2, 2, 2)),
     'resnet34': partial(resnet.ResNet, (3, 4, 6, 3)),
     'tiny': partial(
@@ -40,7 +41,7 @@ def build(
     outputs: int,
     hidden: Sequence[int] = (),
     dropout: float | Sequence[float] = 0.0,
-    uncertainty: bool = False,
+    uncertainty: bool | str = False,
     normalise: str | None = None,
     momentum: float = 0.9,
     frozen_statistics: bool = False,
@@ -52,7 +53,8 @@ def build(
     head: 'gap' (average of the last map), 'mlsp' (mean and standard deviation of every tap as
     well) or 'multitask' (gap with a separate sub-head per output). hidden, dropout: widths and
     rates of the hidden layers, one rate for all or one each. normalise: 'none', 'l2', 'layer' or
-    'batch' on the pooled vector; None means batch for mlsp, none otherwise. momentum: of the
+    'batch' on the pooled vector; None means batch for mlsp, none otherwise. uncertainty: False,
+    True or 'exp', a standard deviation per output (see `QualityModel`). momentum: of the
     running statistics. frozen_statistics: the backbone keeps its running statistics while
     training. axis_name: devices that share batch statistics. dtype: of the backbone's arithmetic;
     parameters, statistics and outputs stay float32. ValueError on an unknown name.
@@ -61,6 +63,8 @@ def build(
         raise ValueError(f'config.model.backbone is {backbone!r}; there are {sorted(BACKBONES)}')
     if head not in HEADS:
         raise ValueError(f'config.model.head is {head!r}; there are {sorted(HEADS)}')
+    if uncertainty not in (False, True, 'exp'):
+        raise ValueError(f"config.model.uncertainty is {uncertainty!r}; use False, True or 'exp'")
     rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
     if len(rates) != len(hidden):
         raise ValueError(
@@ -70,7 +74,7 @@ def build(
     kind = normalise or ('batch' if head == 'mlsp' else 'none')
     return QualityModel(
         backbone=body,
-        regressor=HEADS[head](outputs, tuple(hidden), rates),
+        regressor=HEADS[head](outputs * (2 if uncertainty == 'exp' else 1), tuple(hidden), rates),
         normalise=heads.Normalise(kind, momentum, axis_name),
         taps=body.taps() if head == 'mlsp' else (),
         uncertainty=uncertainty,

@@ -11,7 +11,7 @@ from iqa_jax.models.convolution import Padding, convolve
 
 
 class Conv(nn.Module):
-    """Convolution; 'kernel' is [h,w,C,features], or [h,w,1,C] if depthwise; 'bias' only if asked."""
+    """Convolution; 'kernel' is [h,w,C,features], or [h,w,1,C] if depthwise; 'bias' if asked."""
 
     features: int
     kernel_size: int | tuple[int, int] = 3
@@ -19,6 +19,7 @@ class Conv(nn.Module):
     padding: Padding = 'SAME'
     depthwise: bool = False
     bias: bool = False
+    init: nn.initializers.Initializer | None = None
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -30,7 +31,7 @@ class Conv(nn.Module):
         shape = (*size, inputs, self.features)
         # He et al.'s fan-out; that of a depthwise kernel is not C times its area but its area.
         fan = 'fan_in' if self.depthwise else 'fan_out'
-        init = nn.initializers.variance_scaling(2.0, fan, 'normal')
+        init = self.init or nn.initializers.variance_scaling(2.0, fan, 'normal')
         kernel = self.param('kernel', init, shape).astype(self.dtype)
         x = convolve(x.astype(self.dtype), kernel, self.stride, self.padding, self.depthwise)
         if not self.bias:
