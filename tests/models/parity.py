@@ -88,19 +88,24 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs)[[0, *range(4, len(ours))]].max() / theirs[0])
 
 
-def write(peers: Mapping[str, tuple[Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]]]):
+def write(
+    peers: Mapping[str, tuple[Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]]],
+    archive: pathlib.Path = ARCHIVE,
+) -> None:
     """Stores (shapes of the tensors, summaries of the maps) of every peer, older ones replaced."""
-    stored = dict(np.load(ARCHIVE)) if ARCHIVE.exists() else {}
+    stored = dict(np.load(archive)) if archive.exists() else {}
     for peer, (shapes, maps) in peers.items():
         stored[f'{peer}/shapes'] = np.array(json.dumps({k: list(v) for k, v in shapes.items()}))
         stored[f'{peer}/maps'] = np.array(list(maps))
         stored[f'{peer}/values'] = np.stack(list(maps.values()))
-    np.savez_compressed(ARCHIVE, **stored)
+    np.savez_compressed(archive, **stored)
 
 
-def read(peer: str) -> tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray]]:
+def read(
+    peer: str, archive: pathlib.Path = ARCHIVE
+) -> tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray]]:
     """What `write` stored of a peer."""
-    with np.load(ARCHIVE) as stored:
+    with np.load(archive) as stored:
         shapes = json.loads(str(stored[f'{peer}/shapes']))
         maps = dict(zip(stored[f'{peer}/maps'].tolist(), stored[f'{peer}/values'], strict=True))
     return {name: tuple(shape) for name, shape in shapes.items()}, maps
