@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from iqa_jax.models import layers
+from iqa_jax.models.preprocess import preprocess
 
 
 class Unit(NamedTuple):
@@ -105,6 +106,7 @@ class InceptionResNetV2(nn.Module):
     and the last map ('conv_7b_ac').
     """
 
+    preprocess: str = 'half'
     momentum: float = 0.9
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
@@ -122,7 +124,7 @@ class InceptionResNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Normalise as the published weights expect, 255 x / 127.5 - 1, then run all blocks."""
+        """Normalise by `preprocess`, then run all blocks."""
         out = {}
 
         def run(x: jax.Array, unit: Unit, name: str) -> jax.Array:
@@ -139,7 +141,7 @@ class InceptionResNetV2(nn.Module):
                 ends.append(end)
             return jnp.concatenate(ends, axis=-1)
 
-        x = images * 2.0 - 1.0
+        x = preprocess(images, self.preprocess)
         for name, unit in STEM.items():
             x = out[name] = run(x, unit, name)
             if name in POOLED:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from iqa_jax.models import layers
+from iqa_jax.models.preprocess import preprocess
 
 WIDTHS = (48, 48, 48, 48)
 LEVELS = (1, 2, 3)
@@ -92,6 +93,7 @@ class LFC(nn.Module):
     It has no batch statistics, so momentum and axis_name change nothing.
     """
 
+    preprocess: str = 'none'
     momentum: float = 0.9
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
@@ -106,8 +108,8 @@ class LFC(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Run all blocks on the picture as it is, in [0, 1]."""
-        x, out = images, {}
+        """Normalise by `preprocess`, which is not at all by default, then run all blocks."""
+        x, out = preprocess(images, self.preprocess), {}
         for index, width in enumerate(WIDTHS, 1):
             if index > 1:
                 x = nn.max_pool(x, (2, 2), (2, 2))

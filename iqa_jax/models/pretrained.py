@@ -12,12 +12,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax.models import weight_files
-from iqa_jax.models.efficientnet_lite import EfficientNetLite
+from iqa_jax.models.efficientnet_lite import (
+    LITE0_STAGES,
+    LITE1_STAGES,
+    LITE2_STAGES,
+    EfficientNetLite,
+    Stage,
+)
 from iqa_jax.models.inception_names import INCEPTION_RULES
 from iqa_jax.models.inception_resnet_v2 import InceptionResNetV2
+from iqa_jax.models.lfc import LFC
 from iqa_jax.models.quality import minimum_side
-from iqa_jax.models.resnet import ResNet
-from iqa_jax.models.weight_names import CLASSIFIER, LITE_RULES, RESNET_RULES, Place, Rule
+from iqa_jax.models.resnet import Bottleneck, ResNet
+from iqa_jax.models.vgg import VGG
+from iqa_jax.models.weight_names import (
+    CLASSIFIER,
+    LFC_RULES,
+    RESNET_RULES,
+    Place,
+    Rule,
+    lite_rules,
+    vgg_rules,
+)
 
 
 class Source(NamedTuple):
@@ -28,15 +44,29 @@ class Source(NamedTuple):
     find: Callable[[], Path] | None
 
 
-def _installed(name: str) -> Callable[[], Path]:
-    return functools.partial(weight_files.package_file, name)
+def _lite(name: str, stages: tuple[Stage, ...]) -> Source:
+    rules = lite_rules([stage.repeats for stage in stages])
+    return Source(
+        EfficientNetLite(stages=stages), rules, functools.partial(weight_files.package_file, name)
+    )
+
+
+def _vgg(batch_norm: bool) -> Source:
+    backbone = VGG(batch_norm=batch_norm)
+    return Source(backbone, vgg_rules([len(s) for s in backbone.stages], batch_norm), None)
 
 
 SOURCES = {
-    'efficientnet_lite0': Source(EfficientNetLite(), LITE_RULES, _installed('efficientnet_lite0')),
+    'efficientnet_lite0': _lite('efficientnet_lite0', LITE0_STAGES),
+    'efficientnet_lite1': _lite('efficientnet_lite1', LITE1_STAGES),
+    'efficientnet_lite2': _lite('efficientnet_lite2', LITE2_STAGES),
     'inception_resnet_v2': Source(InceptionResNetV2(), INCEPTION_RULES, None),
+    'lfc': Source(LFC(), LFC_RULES, None),
     'resnet18': Source(ResNet((2, 2, 2, 2)), RESNET_RULES, None),
     'resnet34': Source(ResNet((3, 4, 6, 3)), RESNET_RULES, None),
+    'resnet50': Source(ResNet((3, 4, 6, 3), Bottleneck), RESNET_RULES, None),
+    'vgg16': _vgg(batch_norm=False),
+    'vgg16_bn': _vgg(batch_norm=True),
 }
 
 
@@ -100,12 +130,15 @@ def convert(state: Mapping[str, np.ndarray], backbone: nn.Module, rule: Rule) ->
     return {key: flax.traverse_util.unflatten_dict(leaves, sep='/') for key, leaves in tree.items()}
 
 
-def load_pretrained(name: str, path: str | Path | None = None) -> dict[str, Any]:
+def load_pretrained(
+    name: str, path: str | Path | None = None, preprocess: str | None = None
+) -> dict[str, Any]:
     """Variables {'params', 'batch_stats'} of a pretrained backbone, NumPy float32.
 
     `path` is a weight file of any family in `SOURCES[name].rules`; without it, the installed
-    package is read where one exists. A file's classifier comes as params/classifier if it is one
-    layer. ValueError on an unknown name, a missing, damaged or foreign file.
+    package is read where one exists. `preprocess` is that of the model that takes the weights (see
+    `models.build`). A file's classifier comes as params/classifier if it is one layer. ValueError
+    on an unknown name, a missing, damaged or foreign file, and on weights for another preprocess.
     """
     if name not in SOURCES:
         raise ValueError(f'no pretrained weights for {name!r}; there are {sorted(SOURCES)}')
@@ -117,10 +150,19 @@ def load_pretrained(name: str, path: str | Path | None = None) -> dict[str, Any]
         )
     file = source.find() if path is None else Path(path)
     state = weight_files.read(file)
+    rule = choose_rule(list(state), source.rules)
     try:
-        return convert(state, source.backbone, choose_rule(list(state), source.rules))
+        variables = convert(state, source.backbone, rule)
     except ValueError as error:
         raise ValueError(f'{file}: {error}') from error
+    own = getattr(source.backbone, 'preprocess', None)
+    expected = rule.preprocess or own
+    if (preprocess or own) != expected:
+        raise ValueError(
+            f'{file}: weights of {rule.origin} expect another input than this model gives them; '
+            f'set config.model.preprocess={expected!r}'
+        )
+    return variables
 
 
 def merge(

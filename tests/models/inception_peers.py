@@ -9,6 +9,7 @@ import numpy as np
 os.environ.setdefault('KERAS_BACKEND', 'jax')
 import keras
 import torch
+from peers import _timm as timm_net
 
 from iqa_jax.models.inception_resnet_v2 import InceptionResNetV2
 
@@ -45,17 +46,7 @@ def keras_maps(net: keras.Model, images: np.ndarray) -> Maps:
 
 def build_timm() -> torch.nn.Module:
     """timm's network for inference."""
-    try:
-        import torchvision  # which timm imports
-    except RuntimeError:
-        # A build for another torch has no box operators, which no backbone needs.
-        library = torch.library.Library('torchvision', 'FRAGMENT')
-        for name in ('nms', 'qnms'):
-            library.define(f'{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor')
-        import torchvision  # noqa: F401
-    import timm
-
-    return timm.create_model('inception_resnet_v2').eval()
+    return timm_net('inception_resnet_v2').eval()
 
 
 def timm_maps(net: torch.nn.Module, images: np.ndarray) -> Maps:
