@@ -1,5 +1,6 @@
 """Inception-ResNet-v2 against Keras and timm: every MLSP map, names and order of their files."""
 
+import importlib.util
 import re
 
 import jax
@@ -115,12 +116,20 @@ def test_too_small_a_picture_is_a_sentence():
 # --- with the peers installed, through files that they write --------------------------------------
 
 
-def test_files_of_keras_give_its_maps(tmp_path):
-    pytest.importorskip('keras')
-    inception_peers = pytest.importorskip('inception_peers')
+@pytest.fixture(scope='module')
+def inception_peers():
+    for package in ('h5py', 'keras', 'timm', 'torch'):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} of the extra 'parity' is not installed")
+    import inception_peers
+
+    return inception_peers
+
+
+def test_files_of_keras_give_its_maps(inception_peers, tmp_path):
+    import h5py
     from keras.src.legacy.saving import legacy_h5_format
 
-    h5py = pytest.importorskip('h5py')
     net = inception_peers.build_keras()
     shapes = parity.read('keras', ARCHIVE)[0]
     inception_peers.load_keras(net, parity.random_state(shapes, outputs_axis=-1))
@@ -143,11 +152,9 @@ def test_files_of_keras_give_its_maps(tmp_path):
     check(parity.summary(our_maps(trees[0])), theirs)
 
 
-def test_files_of_timm_give_its_maps(tmp_path):
-    pytest.importorskip('timm', exc_type=(ImportError, RuntimeError))
-    torch = pytest.importorskip('torch')
-    inception_peers = pytest.importorskip('inception_peers')
+def test_files_of_timm_give_its_maps(inception_peers, tmp_path):
     import safetensors.torch
+    import torch
 
     net = inception_peers.build_timm()
     state = parity.random_state(parity.read('timm', ARCHIVE)[0])
