@@ -149,6 +149,13 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
             f'config.init_from={source} holds {saved.spec["backbone"]}, '
             f'config.model.backbone is {config["model"]["backbone"]}; make them equal.'
         )
+    ours, theirs = (spec.get('uncertainty', False) for spec in (config['model'], saved.spec))
+    # With 'exp' half of the outputs are variances, which must not become predictions.
+    if 'exp' in (ours, theirs) and ours != theirs:
+        raise ValueError(
+            f'config.init_from={source} holds a model with uncertainty {theirs!r}, '
+            f'config.model.uncertainty is {ours!r}; make them equal.'
+        )
     taken = saved_model.warm_start(variables, saved.variables, config['init_output_scale'])
     return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
 

@@ -47,6 +47,10 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
         ({'init_from': 'finetune/nothing'}, 'weights.msgpack'),
         ({'ohem': {'ratio': 0.5}}, r'config\.ohem\.\w+ is missing'),
         ({'model': {'backbone': 'vgg'}}, "config.model.backbone is 'vgg'"),
+        (
+            {'init_from': 'pretrain/model', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'}},
+            "holds a model with uncertainty False, config.model.uncertainty is 'exp'",
+        ),
         ({'learning_rate': 1e30, 'clip_norm': 1e30}, 'lower config.learning_rate'),
     ],
 )
