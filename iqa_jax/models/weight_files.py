@@ -63,7 +63,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f'{path}: not a whole .safetensors file ({error})') from error
-    except (TypeError, AttributeError) as error:  # bfloat16 and 8-bit floats have no NumPy type
+    except (TypeError, AttributeError) as error:  # 8-bit floats have no NumPy type
         raise ValueError(f'{path}: save the tensors as float32 or float16 ({error})') from error
 
 

@@ -20,7 +20,6 @@ from PIL import Image
 from iqa_jax import models
 from iqa_jax.models import pretrained, torch_file, weight_files
 from iqa_jax.models.efficientnet_lite import EfficientNetLite
-from iqa_jax.models.resnet import ResNet
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[1] / 'golden/photos'
 
@@ -44,13 +43,13 @@ def test_lite0_knows_what_the_photographs_show(lite0, photo, label):
     assert int(np.argmax(logits)) == label
 
 
-def test_parameter_counts_are_the_published_ones(lite0):
-    assert sum(x.size for x in jax.tree.leaves(lite0['params'])) == 4_652_008
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    params = jax.eval_shape(
-        lambda key, x: ResNet((2, 2, 2, 2)).init(key, x, train=False), jax.random.key(0), images
-    )['params']
-    assert sum(x.size for x in jax.tree.leaves(params) if x.ndim == 4) == 11_166_912
+@pytest.mark.parametrize(
+    ('backbone', 'count'), [('efficientnet_lite1', 5_416_680), ('efficientnet_lite2', 6_092_072)]
+)
+def test_the_other_lites_come_whole_from_their_packages(backbone, count):
+    pytest.importorskip(weight_files.PACKAGES[backbone].module)
+    params = pretrained.load_pretrained(backbone)['params']
+    assert sum(x.size for x in jax.tree.leaves(params)) == count
 
 
 def test_merge_fills_the_whole_backbone_and_leaves_the_head(lite0):
@@ -106,6 +105,13 @@ def test_a_damaged_safetensors_file_is_a_sentence(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r'm\.safetensors: not a whole'):
             weight_files.read(path)
+    for kind, size in (('BF16', 2), ('F8_E4M3', 1)):
+        header = f'{{"a":{{"dtype":"{kind}","shape":[1],"data_offsets":[0,{size}]}}}}'.encode()
+        path.write_bytes(struct.pack('<Q', len(header)) + header + b'\x80\x3f'[-size:])
+        if kind == 'BF16':
+            assert weight_files.read(path)['a'].astype(np.float32) == 1
+    with pytest.raises(ValueError, match=r'm\.safetensors: save the tensors as float32'):
+        weight_files.read(path)
 
 
 # --- files in torch's formats, written without torch --------------------------------------------
