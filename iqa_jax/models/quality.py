@@ -9,38 +9,48 @@ from iqa_jax.models import heads
 MINIMUM_SIDE = 32
 
 
+def minimum_side(backbone: nn.Module) -> int:
+    """Smallest side in pixels that a backbone reads: its own `minimum_side` if it states one."""
+    return getattr(backbone, 'minimum_side', MINIMUM_SIDE)
+
+
 class QualityModel(nn.Module):
     """Predict `outputs` numbers per picture; `build` makes one from names.
 
     `taps` are the feature maps whose spatial mean and standard deviation enter the pooled vector;
-    without taps it is the global average of the last map. With `frozen_statistics` the backbone
-    normalises by its running statistics in training too, which suits small batches of a pretrained
-    network.
+    without taps it is the global average of the last map, or what the backbone's own `pool` makes
+    of it. `uncertainty` True adds a layer whose softplus is the standard deviation; with 'exp' the
+    regressor has twice the outputs, the predictions and then the logarithms of their variances.
+    With `frozen_statistics` the backbone normalises by its running statistics in training too,
+    which suits small batches of a pretrained network.
     """
 
     backbone: nn.Module
     regressor: nn.Module
     normalise: nn.Module
     taps: tuple[str, ...] = ()
-    uncertainty: bool = False
+    uncertainty: bool | str = False
     frozen_statistics: bool = False
 
     def setup(self):
-        if self.uncertainty:
+        if self.uncertainty is True:
             self.spread = nn.Dense(self.regressor.outputs)
 
     def extract(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pictures [N,H,W,3] float32 in [0,1], sides >= 32 -> (pooled [N,F] float32, maps)."""
-        if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MINIMUM_SIDE:
+        """Pictures [N,H,W,3] float32 in [0,1] -> (pooled [N,F] float32, maps).
+
+        ValueError on sides below `minimum_side(backbone)`.
+        """
+        side = minimum_side(self.backbone)
+        if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < side:
             raise ValueError(
-                f'a model reads pictures [N,H,W,3] with sides of at least {MINIMUM_SIDE}, '
-                f'not {images.shape}'
+                f'a model with the backbone {type(self.backbone).__name__} reads pictures '
+                f'[N,H,W,3] with sides of at least {side}, not {images.shape}'
             )
         last, out = self.backbone(images, train and not self.frozen_statistics)
-        if not self.taps:
-            return heads.global_average(last), out
+        pool = getattr(self.backbone, 'pool', heads.global_average)
         pooled = [heads.mean_and_std(out[name]) for name in self.taps]
-        return jnp.concatenate([*pooled, heads.global_average(last)], axis=-1), out
+        return jnp.concatenate([*pooled, pool(last)], axis=-1), out
 
     def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {} or {'std': [N,outputs]})."""
@@ -48,6 +58,9 @@ class QualityModel(nn.Module):
         prediction = self.regressor(x, train)
         if not self.uncertainty:
             return prediction, {}
+        if self.uncertainty == 'exp':
+            prediction, log_variance = jnp.split(prediction, 2, axis=-1)
+            return prediction, {'std': jnp.exp(log_variance / 2)}
         return prediction, {'std': nn.softplus(self.spread(x)) + 1e-4}
 
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-34 in torchvision's layout: same layers, names and explicit zero padding."""
+"""ResNet-18, 34 and 50 in torchvision's layout: same layers, names and explicit zero padding."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from iqa_jax.models import layers
+from iqa_jax.models.preprocess import preprocess
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # torch pads both sides alike, XLA's 'SAME' only the far side of an even picture at stride 2.
 PAD_1 = ((1, 1), (1, 1))
 PAD_3 = ((3, 3), (3, 3))
@@ -36,10 +35,42 @@ class BasicBlock(nn.Module):
         return nn.relu(x + y)
 
 
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the last is four times as wide as `features`.
+
+    The stride is at the 3x3 convolution, as in torchvision, not at the first as in the paper.
+    """
+
+    features: int
+    stride: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),4 features]."""
+        wide = 4 * self.features
+        y = self.conv(self.features, 1, 1, 'VALID', name='conv1')(x)
+        y = self.norm(activation=nn.relu, name='bn1')(y, train)
+        y = self.conv(self.features, 3, self.stride, PAD_1, name='conv2')(y)
+        y = self.norm(activation=nn.relu, name='bn2')(y, train)
+        y = self.conv(wide, 1, 1, 'VALID', name='conv3')(y)
+        y = self.norm(name='bn3')(y, train)
+        if self.stride != 1 or x.shape[-1] != wide:
+            x = self.conv(wide, 1, self.stride, 'VALID', name='downsample_conv')(x)
+            x = self.norm(name='downsample_bn')(x, train)
+        return nn.relu(x + y)
+
+
 class ResNet(nn.Module):
-    """Backbone [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,512], every block's maps)."""
+    """Backbone [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,C], every block's maps).
+
+    C is 512 for basic blocks and 2048 for bottlenecks.
+    """
 
     stage_sizes: tuple[int, ...]
+    block: type[nn.Module] = BasicBlock
+    preprocess: str = 'imagenet'
     momentum: float = 0.9
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
@@ -54,7 +85,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Normalise with ImageNet's mean and standard deviation, then run all blocks."""
+        """Normalise by `preprocess`, then run all blocks."""
 
         def conv(features, kernel_size, stride, padding, name):
             return layers.Conv(features, kernel_size, stride, padding, dtype=self.dtype, name=name)
@@ -62,7 +93,7 @@ class ResNet(nn.Module):
         def norm(name, activation=None):
             return layers.BatchNorm(1e-5, self.momentum, self.axis_name, activation, name=name)
 
-        x = (images - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
+        x = preprocess(images, self.preprocess)
         x = conv(64, 7, 2, PAD_3, name='conv1')(x)
         x = norm('bn1', nn.relu)(x, train)
         x = nn.max_pool(x, (3, 3), (2, 2), PAD_1)
@@ -71,6 +102,6 @@ class ResNet(nn.Module):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
                 name = f'layer{stage + 1}_{index}'
-                x = BasicBlock(64 * 2**stage, stride, conv, norm, name=name)(x, train)
+                x = self.block(64 * 2**stage, stride, conv, norm, name=name)(x, train)
                 out[name] = x
         return x, out

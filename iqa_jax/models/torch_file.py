@@ -58,6 +58,10 @@ ALLOWED = {
 class _RestrictedUnpickler(pickle.Unpickler):
     """Knows the handful of names a state dict needs; anything else in the file is refused."""
 
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return ALLOWED[module, name]
@@ -73,13 +77,19 @@ class _RestrictedUnpickler(pickle.Unpickler):
         _, kind, key, _, size = pid[:5]
         if kind not in DTYPES or not isinstance(size, int) or size < 0:
             raise ValueError(f'the weight file describes a storage wrongly: {pid!r}')
-        return _Storage(str(key), DTYPES[kind], size)
+        return self.storages.setdefault(str(key), _Storage(str(key), DTYPES[kind], size))
 
 
 def _load(file: BinaryIO) -> Any:
     """One pickle from the file; every failure is a ValueError with a sentence."""
+    return _load_with_storages(file)[0]
+
+
+def _load_with_storages(file: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
+    """One pickle, and every storage that anything in it refers to."""
+    unpickler = _RestrictedUnpickler(file)
     try:
-        return _RestrictedUnpickler(file).load()
+        return unpickler.load(), unpickler.storages
     except ValueError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
@@ -106,8 +116,8 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, memoryview]]:
     system = _load(file)
     if not isinstance(system, dict) or system.get('little_endian') is not True:
         raise ValueError('the weight file is big-endian, which this reader does not know')
-    state, keys = _load(file), _load(file)
-    storages = {tensor.storage.key: tensor.storage for tensor in _tensors(state)}
+    (saved, storages), keys = _load_with_storages(file), _load(file)
+    state = _state_dict(saved)
     if not isinstance(keys, list) or not all(str(key) in storages for key in keys):
         raise ValueError('the weight file lists storages that no tensor uses')
     raw, rest = {}, memoryview(file.read())  # whole: a false size cannot ask for more
@@ -129,18 +139,23 @@ def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, memoryview]]:
         order = f'{root}byteorder'
         if order in archive.namelist() and archive.read(order).strip() != b'little':
             raise ValueError('the weight file is big-endian, which this reader does not know')
-        state = _load(io.BytesIO(archive.read(pickles[0])))
-        keys = {tensor.storage.key for tensor in _tensors(state)}
+        state = _state_dict(_load(io.BytesIO(archive.read(pickles[0]))))
+        keys = {tensor.storage.key for tensor in state.values()}
         members = {f'{root}data/{key}': key for key in keys}
         present = set(archive.namelist()) & set(members)
         return state, {members[name]: memoryview(archive.read(name)) for name in present}
 
 
-def _tensors(state: Any) -> list[_Tensor]:
-    """The tensors of a flat state dict; raises ValueError when the file holds something else."""
-    if not isinstance(state, dict) or not all(isinstance(v, _Tensor) for v in state.values()):
+def _state_dict(saved: Any) -> dict[str, _Tensor]:
+    """The tensors by name: what was saved, or its 'state_dict' where a training program saved more.
+
+    Raises ValueError when the file holds something else.
+    """
+    if isinstance(saved, dict) and isinstance(saved.get('state_dict'), dict):
+        saved = saved['state_dict']
+    if not isinstance(saved, dict) or not all(isinstance(v, _Tensor) for v in saved.values()):
         raise ValueError('the weight file does not hold a flat state dict of tensors')
-    return list(state.values())
+    return saved
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:

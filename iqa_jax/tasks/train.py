@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from iqa_jax import models
 from iqa_jax.data.pipeline import Pipeline
 from iqa_jax.runtime import (
     artifacts,
@@ -44,7 +45,9 @@ def run(config: dict, workdir: str | Path) -> dict:
     train_setup.check(config)
     ohem = config['ohem']
     inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
-    if config['init_from'] not in ('', 'imagenet'):
+    if models.is_weight_file(config['init_from']):
+        inputs.append(config['init_from'])
+    elif config['init_from'] not in ('', 'imagenet'):
         inputs += saved_model.files(config['init_from'])
     stage = stages.Stage('train', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:

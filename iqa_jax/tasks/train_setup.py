@@ -140,11 +140,11 @@ def loss_state(config: dict):
 
 
 def initial_variables(model, config: dict) -> tuple[dict, dict]:
-    """Random weights, then `init_from`: '' | 'imagenet' | a folder of a saved model.
+    """Random weights, then `init_from`: '' | 'imagenet' | a weight file | a saved model's folder.
 
     Returns:
-      (variables, {'origin': '' or 'imagenet', where they come from in the end, 'simulated': whether
-      SIMULATED opinions shaped them}).
+      (variables, {'origin': '', 'imagenet' or a file's name, where they come from in the end,
+      'simulated': whether SIMULATED opinions shaped them}).
     """
     crop = np.zeros((1, *config['crop'], 3), np.float32)
     init = jax.jit(functools.partial(model.init, train=False))
@@ -153,16 +153,25 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
     if own:
         variables['params'] |= {'loss': own}
     source = config['init_from']
-    if source == 'imagenet':
-        pretrained = models.load_pretrained(config['model']['backbone'])
-        return models.merge(variables, pretrained)[0], {'origin': source, 'simulated': False}
+    if source == 'imagenet' or models.is_weight_file(source):
+        started = models.start_from(variables, config['model'], source)
+        return started, {'origin': Path(source).name, 'simulated': False}
     if not source:
         return variables, {'origin': source, 'simulated': False}
     saved = saved_model.load(source)
-    if saved.spec['backbone'] != config['model']['backbone']:
+    for key in ('backbone', 'preprocess'):
+        theirs, ours = saved.spec.get(key), config['model'].get(key)
+        if theirs != ours:
+            raise ValueError(
+                f'config.init_from={source} holds a model with {key} {theirs}, '
+                f'config.model.{key} is {ours}; make them equal.'
+            )
+    ours, theirs = (spec.get('uncertainty', False) for spec in (config['model'], saved.spec))
+    # With 'exp' half of the outputs are variances, which must not become predictions.
+    if 'exp' in (ours, theirs) and ours != theirs:
         raise ValueError(
-            f'config.init_from={source} holds {saved.spec["backbone"]}, '
-            f'config.model.backbone is {config["model"]["backbone"]}; make them equal.'
+            f'config.init_from={source} holds a model with uncertainty {theirs!r}, '
+            f'config.model.uncertainty is {ours!r}; make them equal.'
         )
     taken = saved_model.warm_start(variables, saved.variables, config['init_output_scale'])
     return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
@@ -176,7 +185,9 @@ def trained_on(
     None where it is not known of `config.init_from`.
     """
     earlier = []
-    if config['init_from'] not in ('', 'imagenet'):
+    if config['init_from'] not in ('', 'imagenet') and not models.is_weight_file(
+        config['init_from']
+    ):
         known = exposure.read(Path(config['init_from']) / saved_model.TRAINED_ON)
         if known is None:
             return None

