@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
-from iqa_jax.runtime import artifacts, memory, parallel, stages
+from iqa_jax.runtime import artifacts, parallel, stages
 from iqa_jax.tasks import evaluate, opening, score, train, train_setup
 from iqa_jax.tasks.repeat_setup import Run
 from iqa_jax.training import saved_model
@@ -53,7 +53,6 @@ def train_all(runs: list[Run], workdir: Path) -> dict[str, list[Training]]:
         name = f'rate_{rate:g}' if run.rates else 'train'
         config = run.train | {'task': 'train', 'root': '', 'learning_rate': rate}
         found[run.name].append(_train(run, rate, config, workdir / run.name / name))
-        memory.release()
     return found
 
 

@@ -50,12 +50,12 @@ def plan(config: dict) -> list[Run]:
     others = sorted(set(config['variants']) - {config['baseline']})
     for variant in [config['baseline'], *others]:
         changes = config['variants'][variant]
-        opening.check_known(changes, set(given), f'config.variants.{variant}')
         if fixed := sorted(changes.keys() & (NOT_VARIED | ({'learning_rate'} if rates else set()))):
             raise ValueError(
                 f'config.variants.{variant}.{fixed[0]} would make it no pair of the others; '
                 'config.splits, seeds and rates say what repeats.'
             )
+        opening.check_known(changes, set(given), f'config.variants.{variant}')
         for split, sides in sorted(config['splits'].items()):
             databases = {
                 name: database | sides['train'].get(name, {})
