@@ -55,27 +55,39 @@ def run(config: dict, workdir: str | Path) -> dict:
     stage = stages.Stage('repeat', folder, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
-    lost = _quarantine(choices, results)
-    outputs = [folder / 'quarantine.csv', folder / 'trainings.csv']
-    artifacts.commit(outputs[0], tables.quarantine_csv(lost), fingerprint=stage.fingerprint)
-    rows = repeat_results.training_rows(trainings, choices)
-    tables.write(outputs[1], repeat_results.as_table(rows), fingerprint=stage.fingerprint)
-    tested = [found for of_run in results.values() for found in of_run.values()]
-    summary = {
-        'runs': len(mine),
-        'trainings': len(rows),
-        'diverged': sum(row['state'] == 'diverged' for row in rows),
+    lost, rows = _quarantine(choices, results), repeat_results.training_rows(trainings, choices)
+    summary = _summary(trainings, results) | {
         'quarantined': len(lost),
-        'seconds': sum(row['seconds'] for row in rows) + sum(x['seconds'] for x in tested),
-        'simulated': any(found['simulated'] for found in tested)
-        or any(training.simulated for x in trainings.values() for training in x),
         'headline': f'part {part} of {parts}; the command without config.shard joins all',
         'artifact': 'trainings.csv',
     }
+    simulated = summary['simulated']
+    outputs = []
+    if parallel.is_main():  # the seconds of other processes are not these
+        outputs = [folder / 'quarantine.csv', folder / 'trainings.csv']
+        artifacts.commit(outputs[0], tables.quarantine_csv(lost), fingerprint=stage.fingerprint)
+        tables.write(outputs[1], repeat_results.as_table(rows), fingerprint=stage.fingerprint)
     if not config['shard']:
         rows = repeat_results.run_rows(runs, choices, results)
-        outputs += _join(rows, ratios, summary, config, workdir, stage.fingerprint)
+        entries = repeat_results.summaries(rows, ratios, config)
+        headline = _headline(entries, config, simulated)
+        summary |= {'headline': headline, 'artifact': 'table.txt'}
+        if parallel.is_main():
+            outputs += _join(rows, entries, ratios, config, simulated, workdir, stage.fingerprint)
     return stage.finish(summary, outputs)
+
+
+def _summary(trainings: dict[str, list], results: dict[str, dict]) -> dict:
+    """Counts and seconds of all inner stages, and whether opinions are SIMULATED."""
+    trained = [training for of_run in trainings.values() for training in of_run]
+    tested = [found for of_run in results.values() for found in of_run.values()]
+    return {
+        'runs': len(trainings),
+        'trainings': len(trained),
+        'diverged': sum(training.state == 'diverged' for training in trained),
+        'seconds': sum(x.seconds for x in trained) + sum(x['seconds'] for x in tested),
+        'simulated': any(x.simulated for x in trained) or any(x['simulated'] for x in tested),
+    }
 
 
 def _quarantine(choices: dict, results: dict) -> list[dict]:
@@ -94,13 +106,17 @@ def _quarantine(choices: dict, results: dict) -> list[dict]:
 
 
 def _join(
-    rows: list[dict], ratios: dict, summary: dict, config: dict, workdir: Path, mark: str
+    rows: list[dict],
+    entries: list[dict],
+    ratios: dict[str, float],
+    config: dict,
+    simulated: bool,
+    workdir: Path,
+    mark: str,
 ) -> list[Path]:
-    """Commits what all runs come to and fills `summary`; the paths."""
-    entries = repeat_results.summaries(rows, ratios, config)
-    simulated = summary['simulated']
+    """Commits what all runs come to, prints the table, and returns the paths."""
     outputs = [workdir / name for name in ('runs.csv', 'summary.json', 'table.txt')]
-    tables.write(outputs[0], repeat_results.as_table(rows), {'simulated': simulated}, mark)
+    tables.write(outputs[0], repeat_results.as_table(rows), fingerprint=mark)
     record = {key: config[key] for key in ('baseline', 'seeds', 'rates')}
     record |= {'splits': sorted(config['splits']), 'simulated': simulated}
     record |= {'method': repeated.METHOD, 'tested_per_trained': ratios, 'results': entries}
@@ -112,9 +128,7 @@ def _join(
         outputs.append(workdir / f'difference_{name}.svg')
         drawn = repeat_results.figure(entries, name, config, simulated)
         artifacts.commit(outputs[-1], drawn, fingerprint=mark)
-    if parallel.is_main():
-        print(text)
-    summary |= {'headline': _headline(entries, config, simulated), 'artifact': 'table.txt'}
+    print(text)
     return outputs
 
 

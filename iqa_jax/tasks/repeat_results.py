@@ -35,7 +35,9 @@ def run_rows(
             row['rate'] = float('nan') if choice is None else choice.rate
             value = None if choice is None else choice.val_srcc
             row['val_srcc'] = float('nan') if value is None else value
+            row['simulated'] = choice is not None and choice.simulated
             if found := results.get(run.name, {}).get(name):
+                row['simulated'] |= found['simulated']
                 row |= _flat(found['row'])
             rows.append(row)
     names = dict.fromkeys(key for row in rows for key in row)

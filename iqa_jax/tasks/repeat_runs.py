@@ -74,8 +74,10 @@ def _train(run: Run, rate: float, config: dict, folder: Path) -> Training:
         except train_setup.Diverged as error:
             logging.warning('%s at a learning rate of %g: %s', run.name, rate, error)
             said = {'reason': str(error), 'seconds': time.monotonic() - start}
-            artifacts.commit(record, json.dumps(said).encode(), fingerprint=mark)
+            if parallel.is_main():
+                artifacts.commit(record, json.dumps(said).encode(), fingerprint=mark)
             _drop_checkpoints(folder)
+    parallel.barrier(f'{run.name} diverged')
     seconds = json.loads(artifacts.read(record))['seconds']
     return Training(run, rate, folder, 'diverged', None, seconds, False)
 

@@ -40,7 +40,7 @@ def write_splits(folder, count: int = 2, val: bool = False) -> dict:
         columns = rows | {'split': sides[ref].astype(object)}
         manifest.write(path, manifest.complete(columns, path), {'groups': GROUPS})
         where = {'manifest': str(path)}
-        splits[f's{index}'] = {'train': {'kadid10k': where}, 'test': {'rated': where}}
+        splits[f's{index}'] = {'train': {'kadid10k': where}, 'test': {'kadid10k': where}}
     return splits
 
 
@@ -66,7 +66,7 @@ def test_every_run_is_the_ordinary_stages_in_a_folder_of_its_own(real):
     assert keys == [(v, s, 0) for v in ('plain', 'twin') for s in ('s0', 's1')]
     for row, (variant, split, _) in enumerate(keys):
         folder = workdir / variant / split / 'seed_0'
-        found = json.loads((folder / 'evaluate_rated/results.json').read_text())['rows'][0]
+        found = json.loads((folder / 'evaluate_kadid10k/results.json').read_text())['rows'][0]
         assert table['srcc'][row] == found['srcc'][0] and table['n'][row] == 36
         assert table['plcc_tail'][row] == found['groups']['tail']['plcc'][0]
         assert (folder / 'train/hard_examples.parquet').is_file() == (variant == 'twin')
@@ -80,7 +80,7 @@ def test_the_summary_is_that_of_the_runs(real):
     _, workdir = real
     table = tables.read(workdir / 'runs.csv')[0]
     record = json.loads((workdir / 'summary.json').read_text())
-    assert record['simulated'] is False and record['tested_per_trained'] == {'rated': 3 / 5}
+    assert record['simulated'] is False and record['tested_per_trained'] == {'kadid10k': 3 / 5}
     entries = {(e['variant'], e['measure'], e['group']): e for e in record['results']}
     for column, key in (('srcc', ('srcc', 'all')), ('srcc_mid', ('srcc', 'mid'))):
         plain, twin = table[column].reshape(2, 2)
@@ -92,8 +92,10 @@ def test_the_summary_is_that_of_the_runs(real):
     assert entries['twin', 'rmse', 'all']['difference']['splits'] == 2
     assert ('twin', 'rmse', 'mid') not in entries
     text = (workdir / 'table.txt').read_text()
-    assert text.startswith('SRCC on rated, 2 splits x 1 seeds; change to plain, paired\n')
-    assert b'change of SRCC to plain, rated' in (workdir / 'difference_rated.svg').read_bytes()
+    assert text.startswith('SRCC on kadid10k, 2 splits x 1 seeds; change to plain, paired\n')
+    assert (
+        b'change of SRCC to plain, kadid10k' in (workdir / 'difference_kadid10k.svg').read_bytes()
+    )
 
 
 def test_the_same_again_changes_no_byte_and_what_is_missing_alone_is_done(
@@ -106,7 +108,7 @@ def test_the_same_again_changes_no_byte_and_what_is_missing_alone_is_done(
     said = capsys.readouterr().err
     assert tree_digest(workdir) == before and 'repeat: up to date' in said
     assert said.count('train: up to date') == 4 and said.count('evaluate: up to date') == 4
-    shutil.rmtree(workdir / 'twin/s1/seed_0/evaluate_rated')
+    shutil.rmtree(workdir / 'twin/s1/seed_0/evaluate_kadid10k')
     times = {f: f.stat().st_mtime_ns for f in workdir.rglob('stage.json')}
     repeat.run(config, workdir)
     said = capsys.readouterr().err
@@ -167,9 +169,12 @@ def test_the_rate_is_chosen_on_validation_and_one_that_diverges_is_recorded(stub
     # What compiles alike follows each other, and a test belongs to the chosen model alone.
     assert [rate for _, rate in stub[:8]] == [1e-5] * 4 + [1e-4] * 4
     scored = sorted(p.parent.name for p in (tmp_path / 'out').rglob('scores.parquet'))
-    assert scored == ['score_rated'] * 8
+    assert scored == ['score_kadid10k'] * 8
+    assert (runs['simulated'].astype(str) == 'True').tolist() == [
+        v == 'twin' for v in runs['variant']
+    ]
     assert '(SIMULATED observers)' in (tmp_path / 'out/table.txt').read_text()
-    assert b'SIMULATED' in (tmp_path / 'out/difference_rated.svg').read_bytes()
+    assert b'SIMULATED' in (tmp_path / 'out/difference_kadid10k.svg').read_bytes()
     # Diverged once, it is not begun again.
     del stub[:]
     repeat.run(config, tmp_path / 'out')
@@ -230,8 +235,8 @@ def test_splits_must_fit_the_training_and_each_other(stub, tmp_path):
     splits = write_splits(tmp_path / 'data')
     for part, changed, sentence in (
         ('train', {'live': {'manifest': ''}}, r's1\.train\.live is not a key'),
-        ('test', {'live': splits['s1']['test']['rated']}, 's1.test must name the same sets'),
-        ('test', {'rated': {'path': ''}}, r's1\.test\.rated\.path is not a key'),
+        ('test', {'live': splits['s1']['test']['kadid10k']}, 's1.test must name the same sets'),
+        ('test', {'kadid10k': {'path': ''}}, r's1\.test\.kadid10k\.path is not a key'),
     ):
         wrong = splits | {'s1': splits['s1'] | {part: changed}}
         with pytest.raises(ValueError, match=sentence):
