@@ -26,7 +26,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     tested. With `shard` 'i/n' only every n-th run from the i-th is done and nothing is joined.
 
     Returns:
-      The summary; runs that diverged at every rate count as quarantined.
+      The summary; runs of which no training could be chosen count as quarantined.
 
     Raises:
       ValueError: a value of the config cannot be used, or a stage refuses its own.
@@ -93,7 +93,7 @@ def _summary(trainings: dict[str, list], results: dict[str, dict]) -> dict:
 def _quarantine(choices: dict, results: dict) -> list[dict]:
     """Runs without a result, and tests that left images out."""
     lost = [
-        {'file': name, 'reason': 'its training diverged, or validated to equal scores only'}
+        {'file': name, 'reason': 'every training diverged, or gave all validation images one score'}
         for name, choice in choices.items()
         if choice is None
     ]

@@ -31,7 +31,7 @@ def run_rows(
         choice = choices[run.name]
         for name in sorted(run.tests):
             row = {'variant': run.variant, 'split': run.split, 'seed': run.seed, 'set': name}
-            row['state'] = 'diverged' if choice is None else 'tested'
+            row['state'] = 'lost' if choice is None else 'tested'
             row['rate'] = float('nan') if choice is None else choice.rate
             value = None if choice is None else choice.val_srcc
             row['val_srcc'] = float('nan') if value is None else value

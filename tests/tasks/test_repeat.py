@@ -191,7 +191,7 @@ def test_the_difference_is_that_of_pairs_and_lost_runs_are_counted(stub, tmp_pat
     record = json.loads((tmp_path / 'out/summary.json').read_text())
     entries = {(e['variant'], e['measure'], e['group']): e for e in record['results']}
     table = tables.read(tmp_path / 'out/runs.csv')[0]
-    assert table['state'].tolist().count('diverged') == 3
+    assert table['state'].tolist().count('lost') == 3
     change = entries['twin', 'srcc', 'all']['difference']
     assert change['value'] == pytest.approx(0.004)  # 0.002, 0.004 and 0.006 of the three splits
     assert change['t'] == pytest.approx([0.004 - 0.004968, 0.004 + 0.004968], abs=1e-6)
@@ -268,3 +268,14 @@ def test_the_grid_changes_one_option_at_a_time(monkeypatch):
     monkeypatch.setattr(train_setup, 'OHEM_KEYS', {*rest, *twin})
     monkeypatch.setattr(train_setup, 'OHEM_CHOICES', {})
     assert len(repeat_setup.plan(config)) == len(names) * 10 * 3
+
+
+def test_a_choice_needs_a_training_that_ended_and_tells_images_apart(tmp_path):
+    def training(rate, val_srcc, state='trained'):
+        return repeat_runs.Training(None, rate, tmp_path, state, val_srcc, 1.0, False)
+
+    lost, equal = training(0.1, None, 'diverged'), training(0.01, None)
+    good, same = training(1e-3, 0.5), training(1e-4, 0.5)
+    assert repeat_runs.chosen([lost, equal, good, same]) is same  # of equals the lowest rate
+    assert repeat_runs.chosen([lost, equal]) is None
+    assert repeat_runs.chosen([equal]) is equal and repeat_runs.chosen([lost]) is None
