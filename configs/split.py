@@ -18,6 +18,7 @@ def get_config(arg: str = '') -> ConfigDict:
             # name -> manifest; keep=True leaves its own splits as they are
             'databases': {'photos': {'manifest': 'data/manifest.parquet', 'keep': False}},
             'split_shares': (8, 0, 2, 0),  # train, val, test, pool, by content
+            'long_tail': {},  # see configs/split_long_tail.py
             'count': 2 if arg == 'smoke' else 10,
             'distance': 60,  # bits of 255 by which perceptual hashes of one picture may differ
             'correlation': 0.7,  # least one of a picture with what it is cut out of

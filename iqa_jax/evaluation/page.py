@@ -21,7 +21,8 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
                    'simulated'}]
     results        [{'name': rated set, 'rows': [{'model', 'kind': str such as 'blind model',
                    'srcc', 'krcc', 'plcc' (raw), 'plcc_mapped', 'rmse': intervals, 'n', 'refs',
-                   'trained_images', 'trained_references': int or None (optional)}],
+                   'trained_images', 'trained_references': int or None (optional),
+                   'groups': {group of types: {'n', 'srcc': interval}} (optional)}],
                    'simulated'}]
     families       {type: family}, colours of the scatter plots (optional)
     scatters       [{'model', 'set', 'prediction': [N], 'mos': [N], 'type': [N] of str,

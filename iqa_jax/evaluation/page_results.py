@@ -63,6 +63,31 @@ def _training(rows: Sequence[dict]) -> str:
     return '; '.join(said)
 
 
+def _groups(rows: Sequence[dict], name: str) -> dict | None:
+    """Returns SRCC within each group of distortion types as a table, None without groups."""
+    parts = [row.get('groups', {}) for row in rows]
+    names = list(dict.fromkeys(group for part in parts for group in part))
+    if not names:
+        return None
+    columns: dict = {'model': [row['model'] for row in rows]}
+    for group in names:
+        columns[f'n_{group}'] = [part.get(group, {}).get('n', 0) for part in parts]
+        srcc = [interval(part.get(group, {}).get('srcc')) for part in parts]
+        interval_columns(columns, f'srcc_{group}', srcc)
+    return {
+        'heads': [(group, max(columns[f'n_{group}'])) for group in names],
+        'rows': [
+            {
+                'model': row['model'],
+                'cells': [interval(part.get(group, {}).get('srcc')) for group in names],
+            }
+            for row, part in zip(rows, parts, strict=True)
+        ],
+        'name': name,
+        'csv': csv_uri(columns),
+    }
+
+
 def results(sets: Sequence[dict], simulated: bool) -> list[dict]:
     """Returns one results table and one bar chart of SRCC per rated set."""
     views = []
@@ -83,6 +108,7 @@ def results(sets: Sequence[dict], simulated: bool) -> list[dict]:
                 'name': part['name'],
                 'rows': _result_rows(rows),
                 'training': _training(rows),
+                'groups': _groups(rows, f'groups-{i + 1}'),
                 'plot': plot,
                 'simulated': part.get('simulated', simulated),
             }

@@ -25,6 +25,15 @@ ALLOWED = {
     'references': exposure.REFERENCE,
     'images': exposure.IMAGE,
 }
+# Measure -> (scores as they are or after the fitted logistic, statistic).
+MEASURES = {
+    'srcc': ('raw', 'srcc'),
+    'krcc': ('raw', 'krcc'),
+    'plcc': ('raw', 'plcc'),
+    'plcc_mapped': ('mapped', 'plcc'),
+    'rmse': ('mapped', 'rmse'),
+}
+GROUP_MEASURES = ('srcc', 'plcc', 'plcc_mapped')  # within a group of distortion types
 # What results count of each column's model -> its relation to the image.
 COUNTS = {
     'trained_images': exposure.IMAGE,
@@ -34,7 +43,8 @@ COUNTS = {
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes results.json, predictions.parquet, per_distortion.csv and quarantine.csv.
+    """Writes results.json, predictions.parquet, per_distortion.csv, quarantine.csv and, where the
+    manifest's metadata has `groups` (distortion type -> name), per_group.csv.
 
     `columns` maps a label to {'scores', 'column', 'kind'}; `headline` comes first. The target is
     `mos` of the manifest, or with `proxies` the mean equalised proxy. With `pairs` (of gmad) the
@@ -76,6 +86,9 @@ def run(config: dict, workdir: str | Path) -> dict:
     tables.write(outputs[1], about | {'target': target} | predictions, fingerprint=mark)
     tables.write(outputs[2], _per_distortion(rows, target, predictions), fingerprint=mark)
     artifacts.commit(outputs[3], tables.quarantine_csv(left_out), fingerprint=mark)
+    if any(row['groups'] for row in results['rows']):
+        outputs.append(workdir / 'per_group.csv')
+        tables.write(outputs[-1], _per_group(results['rows']), fingerprint=mark)
     first = results['rows'][0]
     value, low, high = first['srcc']
     summary = {
@@ -95,13 +108,16 @@ def _results(
     rows: tables.Table, everyone: np.ndarray, target: np.ndarray, predictions: dict, config: dict
 ) -> dict:
     """Everything of results.json that is computed from scores and targets."""
-    simulated = bool(tables.read(config['manifest'])[1].get('simulated', False))
+    meta = tables.read(config['manifest'])[1]
+    simulated, groups = bool(meta.get('simulated', False)), meta.get('groups', {})
+    # Pristine images and types without a group belong to none.
+    group = np.array([groups.get(str(number), '') for number in rows['type'].tolist()], object)
     return {
         'name': config['name'],
         'target': 'mean equalised proxy' if config['proxies'] else 'mos',
         'simulated': simulated and not config['proxies'],
         'allow_trained': config['allow_trained'],
-        'rows': [_row(label, x, target, rows, config) for label, x in predictions.items()],
+        'rows': [_row(label, x, target, rows, group, config) for label, x in predictions.items()],
         'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
     }
 
@@ -154,26 +170,50 @@ def _headline(results: dict) -> str:
     return text
 
 
-def _row(label: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, config: dict):
+def _row(
+    label: str, x: np.ndarray, y: np.ndarray, rows: tables.Table, group: np.ndarray, config: dict
+) -> dict:
     """All statistics of one column as (value, low, high), and its fitted logistic as a curve."""
     mapping = logistic.fit_logistic(x, y, config['logistic_parameters'])
-    mapped = mapping(x)
-    row = {'model': label, 'n': len(x), 'refs': len(set(rows['ref_id'].tolist()))}
-    for name, values, statistic in (
-        ('srcc', x, 'srcc'),
-        ('krcc', x, 'krcc'),
-        ('plcc', x, 'plcc'),
-        ('plcc_mapped', mapped, 'plcc'),
-        ('rmse', mapped, 'rmse'),
-    ):
-        found = statistics.bootstrap(
-            values, y, rows['ref_id'], statistic,
-            resamples=config['resamples'], seed=config['seed'],
-        )  # fmt: skip
-        row[name] = [found['value'], found['low'], found['high']]
+    values = {'raw': x, 'mapped': mapping(x)}
+    row = {'model': label} | _intervals(tuple(MEASURES), values, y, rows['ref_id'], config)
     grid = np.linspace(x.min(), x.max(), 64)
     row['curve'] = [grid.tolist(), mapping(grid).tolist()]
     row['mapping_note'] = mapping.note
+    row['groups'] = {
+        name: _group(group == name, values, y, rows['ref_id'], config)
+        for name in sorted(set(group.tolist()) - {''})
+    }
+    return row
+
+
+def _group(inside: np.ndarray, values: dict, y: np.ndarray, ref_id: np.ndarray, config: dict):
+    """SRCC and PLCC within a group of distortion types; NaN where it has too few images."""
+    values = {kind: scores[inside] for kind, scores in values.items()}
+    y, ref_id = y[inside], ref_id[inside]
+    if len(y) < 3 or len(set(ref_id.tolist())) < 2:
+        return {'n': len(y), 'refs': len(set(ref_id.tolist()))} | {
+            measure: [float('nan')] * 3 for measure in GROUP_MEASURES
+        }
+    return _intervals(GROUP_MEASURES, values, y, ref_id, config)
+
+
+def _intervals(
+    measures: tuple[str, ...],
+    values: dict[str, np.ndarray],
+    y: np.ndarray,
+    ref_id: np.ndarray,
+    config: dict,
+) -> dict:
+    """How many images and references, and each measure as (value, low, high)."""
+    row: dict = {'n': len(y), 'refs': len(set(ref_id.tolist()))}
+    for measure in measures:
+        kind, statistic = MEASURES[measure]
+        found = statistics.bootstrap(
+            values[kind], y, ref_id, statistic,
+            resamples=config['resamples'], seed=config['seed'],
+        )  # fmt: skip
+        row[measure] = [found['value'], found['low'], found['high']]
     return row
 
 
@@ -226,3 +266,16 @@ def _per_distortion(rows: tables.Table, target: np.ndarray, predictions: dict) -
             enough = inside.sum() >= 3
             table[label].append(statistics.srcc(x[inside], target[inside]) if enough else np.nan)
     return {k: np.array(v, object if k == 'name' else None) for k, v in table.items()}
+
+
+def _per_group(rows: list[dict]) -> tables.Table:
+    """One line per group and column: SRCC and PLCC with their ends."""
+    lines = []
+    for row in rows:
+        for name, found in row['groups'].items():
+            line = {'group': name, 'model': row['model'], 'n': found['n'], 'refs': found['refs']}
+            for measure in GROUP_MEASURES:
+                ends = (measure, f'{measure}_low', f'{measure}_high')
+                line |= dict(zip(ends, found[measure], strict=True))
+            lines.append(line)
+    return {k: np.array([line[k] for line in lines]) for k in lines[0]}

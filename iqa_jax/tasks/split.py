@@ -14,17 +14,20 @@ from absl import logging
 
 from iqa_jax.data import contents, hashes, kadis, manifest, splits, tables
 from iqa_jax.runtime import artifacts, progress, stages
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import opening, split_long_tail
 
 KEYS = {
-    'databases', 'split_shares', 'count', 'distance', 'correlation', 'crop_pairs', 'shard_size',
-    'seed',
+    'databases', 'split_shares', 'long_tail', 'count', 'distance', 'correlation', 'crop_pairs',
+    'shard_size', 'seed',
 }  # fmt: skip
 DATABASE_KEYS = {'manifest', 'keep'}
 
 
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes split_NN.csv, split_NN/DATABASE.parquet, contents.csv, shared.csv and splits.json.
+
+    A database in `long_tail` has split_NN/DATABASE_long_tail.parquet too; both of its manifests
+    have `groups`, type -> head, mid or tail, in their metadata.
 
     Returns:
       The summary, whose `digests` are the SHA-256 of each split_NN.csv.
@@ -58,17 +61,15 @@ def run(config: dict, workdir: str | Path) -> dict:
     artifacts.commit(outputs[2], listed, fingerprint=stage.fingerprint)
     record = []
     for index in range(config['count']):
-        divided = _divided(index, databases, fixed, config)
-        entry, written = _write_split(index, divided, described, workdir, stage.fingerprint)
+        divided, tails = _divided(index, databases, fixed, config)
+        entry, written = _write_split(index, divided, tails, described, workdir, stage.fingerprint)
         record.append(entry)
         outputs += written
     between = len([i for i, j, *_ in found if rows['database'][i] != rows['database'][j]])
     about = {'splits': record, 'crops_not_searched': skipped, 'parted_contents': parted}
-    about |= {'seed': config['seed']}
+    text = json.dumps(about | {'seed': config['seed']}, indent=1).encode()
     outputs.append(workdir / 'splits.json')
-    artifacts.commit(
-        outputs[-1], json.dumps(about, indent=1).encode(), fingerprint=stage.fingerprint
-    )
+    artifacts.commit(outputs[-1], text, fingerprint=stage.fingerprint)
     summary = {
         'images': sum(len(columns['image_id']) for columns in databases.values()),
         'references': len(rows['exact']),
@@ -77,18 +78,19 @@ def run(config: dict, workdir: str | Path) -> dict:
         'parted_contents': len(parted),
         'quarantined': len(quarantine),
         'seconds': time.monotonic() - start,
-        'headline': f'{config["count"]} splits, '
-        + _headline(len(found), between, len(parted), len(skipped)),
+        'headline': _headline(record, len(found), between, len(parted), len(skipped)),
         'digests': {entry['file']: entry['sha256'] for entry in record},
         'artifact': 'splits.json',
     }
     return stage.finish(summary, outputs)
 
 
-def _headline(same: int, between: int, parted: int, skipped: int) -> str:
-    text = f'{same} pairs of references that show the same, {between} of them across databases'
+def _headline(record: list[dict], same: int, between: int, parted: int, skipped: int) -> str:
+    text = f'{len(record)} splits, {same} pairs of references that show the same'
+    text += f', {between} of them across databases'
     text += f', {parted} contents parted by kept splits' if parted else ''
-    return text + (f', {skipped} pairs of databases not searched for crops' if skipped else '')
+    text += f', {skipped} pairs of databases not searched for crops' if skipped else ''
+    return text + split_long_tail.headline(record[0])
 
 
 def _check(config: dict) -> None:
@@ -105,6 +107,7 @@ def _check(config: dict) -> None:
     if not 0 < config['correlation'] <= 1:
         raise ValueError(f'config.correlation={config["correlation"]}; use more than 0, up to 1.')
     kadis.checked(config['split_shares'])
+    split_long_tail.check(config)
 
 
 def _hashed(
@@ -196,8 +199,8 @@ def _fixed(databases: dict[str, tables.Table], config: dict) -> tuple[dict[str, 
 
 def _divided(
     index: int, databases: dict[str, tables.Table], fixed: dict[str, str], config: dict
-) -> dict[str, tables.Table]:
-    """The manifests with their rows' splits of one draw; kept databases as they are."""
+) -> tuple[dict[str, tables.Table], dict[str, dict]]:
+    """The manifests with their rows' splits of one draw, and what `split_long_tail` draws."""
     used = {name: _in_use(columns) for name, columns in databases.items()}
     members = {name: set(x['content'][used[name]].tolist()) for name, x in databases.items()}
     sides = splits.divide(members, config['split_shares'], config['seed'], index, fixed)
@@ -208,16 +211,26 @@ def _divided(
             there = [sides.get(content) for content in columns['content'].tolist()]
             split = np.where(used[name], np.array(there, object), 'pool')
         divided[name] = columns | {'split': split}
-    return divided
+    tails = {
+        name: split_long_tail.drawn(name, divided[name], index, config)
+        for name in config['long_tail']
+    }
+    return divided, tails
 
 
 def _write_split(
-    index: int, divided: dict[str, tables.Table], described: dict, workdir: Path, mark: str
+    index: int,
+    divided: dict[str, tables.Table],
+    tails: dict[str, dict],
+    described: dict,
+    workdir: Path,
+    mark: str,
 ) -> tuple[dict, list[Path]]:
-    """Commits the CSV of a split and one manifest per database: (record, paths)."""
+    """Commits the CSV of a split and the manifests of its databases: (record, paths)."""
     parts = [
         {'database': np.full(len(columns['image_id']), name, object)}
         | {k: columns[k] for k in ('image_id', 'ref_id', 'split', 'content')}
+        | ({'long_tail': tails.get(name, columns)['split']} if tails else {})
         for name, columns in divided.items()
     ]
     paths = [workdir / f'split_{index:02d}.csv']
@@ -225,13 +238,19 @@ def _write_split(
     record = {'file': paths[0].name, 'sha256': artifacts.meta(paths[0])['sha256']}
     images, held = {}, {}
     for name, columns in divided.items():
+        about = described[name] | {'split_csv': record}
+        if tail := tails.get(name):
+            about |= {'groups': {str(number): group for number, group in tail['groups'].items()}}
+            paths.append(workdir / paths[0].stem / f'{name}{split_long_tail.SUFFIX}.parquet')
+            manifest.write(paths[-1], columns | {'split': tail['split']}, about, mark)
         paths.append(workdir / paths[0].stem / f'{name}.parquet')
-        manifest.write(paths[-1], columns, described[name] | {'split_csv': record}, mark)
+        manifest.write(paths[-1], columns, about, mark)
         images[name] = collections.Counter(columns['split'].tolist())
         used = tables.select(columns, _in_use(columns))
         sides = set(zip(used['content'].tolist(), used['split'].tolist(), strict=True))
         held[name] = collections.Counter(split for _, split in sides)
-    return record | {'images': images, 'contents': held}, paths
+    long_tail = {name: split_long_tail.record(divided[name], tail) for name, tail in tails.items()}
+    return record | {'images': images, 'contents': held, 'long_tail': long_tail}, paths
 
 
 def _contents_table(rows: tables.Table) -> tables.Table:

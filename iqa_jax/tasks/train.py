@@ -40,7 +40,12 @@ HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps 
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet."""
+    """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet.
+
+    Raises:
+      train_setup.Diverged: the loss, its gradient or a validation score is not finite.
+      ValueError: a value of the config cannot be used.
+    """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     train_setup.check(config)
     ohem = config['ohem']
@@ -115,9 +120,10 @@ def run(config: dict, workdir: str | Path) -> dict:
                 state = refresh_mask(state, ohem['ratio'])
             if step % config['log_steps'] == 0 or step == total:
                 values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
-                if not np.isfinite(values['loss']):
-                    raise ValueError(
-                        f'The loss is {values["loss"]} at step {step}; lower config.learning_rate.'
+                if not np.isfinite([values['loss'], values['gradient_norm']]).all():
+                    raise train_setup.Diverged(
+                        f'The loss is {values["loss"]} and its gradient {values["gradient_norm"]} '
+                        f'at step {step}; lower config.learning_rate.'
                     )
                 writer.write(step, values | speed.read())
             if validate and (step % config['eval_steps'] == 0 or step == total):

@@ -32,6 +32,10 @@ POSITIVE = (
 )  # fmt: skip
 
 
+class Diverged(ValueError):
+    """Training left the finite numbers: a lower learning rate may not."""
+
+
 def check(config: dict) -> None:
     """Raises a ValueError that names the first key whose value cannot be trained with."""
     parallel.check_batch_size(config['batch_size'])
@@ -225,6 +229,8 @@ class Validation:
                     batch = {'image': np.stack([images[i] for i in rows])}
                     found = self._score(variables, batch)['prediction'].mean(axis=1)
                     predicted[first + np.array(rows)] = found
+            if not np.isfinite(predicted).all():
+                raise Diverged('A validation score is not finite; lower config.learning_rate.')
             values.append(statistics.srcc(predicted, source.targets[chosen].mean(axis=1)))
         return float(np.mean(values))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_jax.evaluation import figures, figures_curves, figures_pictures
+from iqa_jax.evaluation import figures, figures_curves, figures_pictures, figures_repeated
 
 NAN = float('nan')
 HOSTILE = '<script>alert("$x^2$ & \x00")</script>'
@@ -57,6 +57,11 @@ DRAWN = {
     'curve empty': lambda: figures_curves.curve([], [], 'loss'),
     'curve one': lambda: figures_curves.curve([3], [0.25], 'loss'),
     'curve unknown': lambda: figures_curves.curve([1, 2], [NAN, np.inf], 'loss'),
+    'differences': lambda: figures_repeated.differences(
+        ['a', 'b'], ['all', 'tail'], [[[0.02, 0.01, 0.03], [-0.01, NAN, NAN]], [[NAN] * 3] * 2], 'x'
+    ),
+    'differences empty': lambda: figures_repeated.differences([], ['all'], [], 'x'),
+    'differences unknown': lambda: figures_repeated.differences(['a'], ['all'], [[[NAN] * 3]], 'x'),
 }
 
 
@@ -77,6 +82,13 @@ def test_bars_are_sorted_best_first_and_unknown_last():
 
 def test_negative_numbers_have_a_minus_sign():
     assert '−0.600' in texts(DRAWN['srcc_bars']())
+
+
+def test_differences_have_their_sign_and_a_legend_of_groups():
+    said = texts(DRAWN['differences']())
+    assert [t for t in said if t in ('+0.020', '−0.010', 'n/a', 'all', 'tail')] == [
+        '+0.020', '−0.010', 'n/a', 'n/a', 'all', 'tail',
+    ]  # fmt: skip
 
 
 def test_hostile_labels_are_text():

@@ -300,6 +300,25 @@ def test_results_say_what_their_models_were_trained_on():
     assert 'trained on' not in text
 
 
+def test_groups_of_distortion_types_have_a_table_of_their_own():
+    groups = {'head': {'n': 640, 'srcc': (0.91, 0.8, 0.95)}, 'tail': {'n': 9, 'srcc': UNKNOWN}}
+    rows = [result('a') | {'groups': groups}, result('b') | {'groups': {}}]
+    text = page.render({'title': 't', 'simulated': True, 'results': [{'name': 's', 'rows': rows}]})
+    table = re.search(r'SRCC on s within groups.*?</table>', text, re.DOTALL)[0]
+    cells = re.findall(r'<th[^>]*>(.*?)</th>|<td>(.*?)</td>', table)
+    assert [re.sub('<.*?>', ' ', a or b).split() for a, b in cells] == [
+        ['model'], ['head,', '640', 'images'], ['tail,', '9', 'images'],
+        ['a'], ['0.910', '[0.800,', '0.950]'], ['n/a'], ['b'], ['n/a'], ['n/a'],
+    ]  # fmt: skip
+    assert 'SIMULATED' in table.partition('</caption>')[0]
+    uri = re.search(r'download="groups-1.csv" href="[^,]*,(.*?)"', table)[1]
+    lines = list(csv.DictReader(io.StringIO(base64.b64decode(uri).decode())))
+    assert lines[0]['srcc_head_low'] == '0.8' and lines[1]['n_tail'] == '0'
+    rows = [result('a')]
+    text = page.render({'title': 't', 'simulated': True, 'results': [{'name': 's', 'rows': rows}]})
+    assert 'within groups' not in text
+
+
 def test_wrong_contexts_are_refused():
     with pytest.raises(ValueError, match="'titel'"):
         page.render({'title': 't', 'simulated': False, 'titel': 't'})

@@ -8,7 +8,7 @@ import pytest
 
 from iqa_jax.data import manifest
 from iqa_jax.images import io
-from iqa_jax.tasks import train
+from iqa_jax.tasks import train, train_setup
 
 
 def train_config(smoke, **changes):
@@ -52,12 +52,20 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
             {'init_from': 'pretrain/model', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'}},
             "holds a model with uncertainty False, config.model.uncertainty is 'exp'",
         ),
-        ({'learning_rate': 1e30, 'clip_norm': 1e30}, 'lower config.learning_rate'),
     ],
 )
 def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         train.run(train_config(smoke, **changes), tmp_path / 'out')
+
+
+def test_a_rate_that_is_too_high_has_an_error_of_its_own(smoke, tmp_path):
+    config = train_config(smoke, learning_rate=1e30, clip_norm=1e30)
+    with pytest.raises(train_setup.Diverged, match='at step'):
+        train.run(config, tmp_path / 'loss')
+    # Where the loss is not looked at before validation.
+    with pytest.raises(train_setup.Diverged, match='validation score'):
+        train.run(config | {'log_steps': 8, 'eval_steps': 2}, tmp_path / 'validation')
 
 
 def test_a_damaged_image_ends_training_by_name_and_leaves_no_thread(smoke, tmp_path):

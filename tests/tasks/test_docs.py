@@ -12,7 +12,7 @@ STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
 ORDER = (
     'make_data', 'kadis_make', 'split', 'gallery', 'score_pairs', 'train_proxies', 'study',
     'import_database', 'train_ranking', 'active', 'gmad', 'export', 'score', 'evaluate',
-    'quickstart', 'report', 'train_denoiser',
+    'quickstart', 'report', 'split_long_tail', 'ablate_ohem', 'train_denoiser',
 )  # fmt: skip
 
 

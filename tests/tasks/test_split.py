@@ -51,8 +51,8 @@ def settings(folder, **changes) -> dict:
         'databases': {
             name: {'manifest': f'{name}.csv', 'keep': False} for name in ('full', 'crops')
         },
-        'split_shares': (3, 0, 2, 0), 'count': 10, 'distance': 60, 'correlation': 0.7,
-        'crop_pairs': 1000, 'shard_size': 5, 'seed': 0,
+        'split_shares': (3, 0, 2, 0), 'long_tail': {}, 'count': 10, 'distance': 60,
+        'correlation': 0.7, 'crop_pairs': 1000, 'shard_size': 5, 'seed': 0,
     } | changes  # fmt: skip
 
 
