@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from iqa_jax.models import heads
+from iqa_jax.models import heads, padding
 
 MINIMUM_SIDE = 32
 
@@ -44,9 +44,10 @@ class QualityModel(nn.Module):
             )
 
         def inside(x: jax.Array) -> jax.Array | None:
-            return heads.valid_part(x, valid, images.shape[1:3])
+            return padding.valid_part(x, valid, images.shape[1:3])
 
-        last, out = self.backbone(images, train and not self.frozen_statistics)
+        with padding.unseen(valid, images.shape[1:3]):
+            last, out = self.backbone(images, train and not self.frozen_statistics)
         pooled = [heads.mean_and_std(out[name], inside(out[name])) for name in self.taps]
         average = heads.global_average(last, inside(last))
         return jnp.concatenate([*pooled, average], axis=-1) if pooled else average, out

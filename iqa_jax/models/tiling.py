@@ -24,8 +24,8 @@ class Tile(NamedTuple):
 
 def check(step: int, limit: int) -> None:
     """Raises a ValueError for a step or a limit that no picture can be scored with."""
-    if step < 1:
-        raise ValueError(f'bucket_step={step} is too small; use 1 (no padding) or more.')
+    if step < 1 or step & (step - 1):
+        raise ValueError(f'bucket_step={step} is no power of two; use 64, or 1 for no padding.')
     if limit < step**2 or limit < 256**2:
         raise ValueError(
             f'pixel_limit={limit} is too small; use at least {max(step, 256) ** 2}, '
