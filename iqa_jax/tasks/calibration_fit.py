@@ -17,7 +17,7 @@ LEAST = 20  # images
 PARAMETERS = 4
 SCORING = {
     'name': 'score', 'twin': False, 'calibrated': False, 'bucket_step': tiling.STEP,
-    'pixel_limit': tiling.LIMIT, 'batch_size': 8,
+    'pixel_limit': tiling.LIMIT, 'batch_size': 4,
 }  # fmt: skip
 
 
