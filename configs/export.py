@@ -1,6 +1,9 @@
 """A trained model where `iqa_jax.load_model` finds it, with its model card.
 
 python -m iqa_jax.main --config configs/export.py --workdir runs/quickstart/model
+
+Calibrated to the SIMULATED panel of the quickstart on 60 images of 2 photographs: SRCC 0.572,
+residuals of 20.5 of 100; of the 32 fresh gMAD pairs the model orders 11 against the panel.
 """
 
 from ml_collections import ConfigDict

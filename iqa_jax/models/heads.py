@@ -11,6 +11,27 @@ from iqa_jax.models import layers
 HIDDEN_INIT = nn.initializers.he_normal()
 
 
+def valid_part(x: jax.Array, valid: jax.Array | None, size: tuple[int, int]) -> jax.Array | None:
+    """Which positions of a map [N,h,w,C] show the image and not what pads it: bool [N,h,w,1].
+
+    valid: true height and width in pixels, [N,2], of images at the top left of a padded `size`;
+    ceil(h * height / size[0]) rows belong to the image, columns likewise. None, for images that
+    are not padded, gives None.
+    """
+    if valid is None:
+        return None
+    rows, columns = (
+        jnp.arange(length) < valid_length(length, valid, size, axis)[:, None]
+        for axis, length in enumerate(x.shape[1:3])
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def valid_length(length: int, valid: jax.Array, size: tuple[int, int], axis: int) -> jax.Array:
+    """Positions of an axis of a map that belong to each image, see `valid_part`: int32 [N]."""
+    return -(-length * valid[:, axis].astype(jnp.int32) // size[axis])
+
+
 def global_average(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
     """Mean over space, over the positions `inside` if given: [N,H,W,C] -> [N,C] float32."""
     return x.astype(jnp.float32).mean((1, 2), where=inside)

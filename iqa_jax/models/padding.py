@@ -12,28 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from iqa_jax.models import layers
-
-Size = tuple[int, int]
+from iqa_jax.models import heads, layers
 
 
-def valid_part(x: jax.Array, valid: jax.Array | None, size: Size) -> jax.Array | None:
-    """Which positions of a map [N,h,w,C] show the picture and not its padding: bool [N,h,w,1].
-
-    valid: true height and width in pixels, [N,2], of pictures at the top left of a padded `size`;
-    ceil(h * height / size[0]) rows belong to the picture, columns likewise. None, for pictures that
-    are not padded, gives None.
-    """
-    if valid is None:
-        return None
-    rows, columns = (
-        jnp.arange(length) < _valid_length(length, valid, size, axis)[:, None]
-        for axis, length in enumerate(x.shape[1:3])
-    )
-    return (rows[:, :, None] & columns[:, None, :])[..., None]
-
-
-def unseen(valid: jax.Array | None, size: Size) -> contextlib.AbstractContextManager:
+def unseen(valid: jax.Array | None, size: tuple[int, int]) -> contextlib.AbstractContextManager:
     """Within this context no convolution with zero padding sees the padding of the pictures."""
     if valid is None:
         return contextlib.nullcontext()
@@ -42,22 +24,17 @@ def unseen(valid: jax.Array | None, size: Size) -> contextlib.AbstractContextMan
         layer = context.module
         if isinstance(layer, layers.Conv) and layer.kernel_size > 1 and layer.padding != 'VALID':
             x, *rest = args
-            x = jnp.where(valid_part(x, valid, size), x, 0)
+            x = jnp.where(heads.valid_part(x, valid, size), x, 0)
             if layer.padding == 'SAME' and layer.stride > 1:
                 x = _aligned(x, layer, valid, size)
             return call(x, *rest, **options)
         y = call(*args, **options)
         # A pooling may follow, whose border counts as nothing; after a ReLU that is as good as 0.
         if isinstance(layer, layers.BatchNorm) and layer.activation is not None and y.ndim == 4:
-            y = jnp.where(valid_part(y, valid, size), y, 0)
+            y = jnp.where(heads.valid_part(y, valid, size), y, 0)
         return y
 
     return nn.intercept_methods(intercept)
-
-
-def _valid_length(length: int, valid: jax.Array, size: Size, axis: int) -> jax.Array:
-    """Positions of a map's axis that belong to each picture: int32 [N]."""
-    return -(-length * valid[:, axis].astype(jnp.int32) // size[axis])
 
 
 def _zeros_before(length: jax.Array | int, conv: layers.Conv) -> jax.Array | int:
@@ -67,14 +44,14 @@ def _zeros_before(length: jax.Array | int, conv: layers.Conv) -> jax.Array | int
     return jnp.maximum(total, 0) // 2
 
 
-def _aligned(x: jax.Array, conv: layers.Conv, valid: jax.Array, size: Size) -> jax.Array:
+def _aligned(x: jax.Array, conv: layers.Conv, valid: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Moves each picture so that the convolution starts where it would without padding.
 
     `size` has sides that are multiples of a power of two with the pictures' sides in the last one,
     so a shorter axis never asks for fewer zeros; what rolls to the front is zero.
     """
     for axis, length in enumerate(x.shape[1:3]):
-        true = _zeros_before(_valid_length(length, valid, size, axis), conv)
+        true = _zeros_before(heads.valid_length(length, valid, size, axis), conv)
         more = (true > _zeros_before(length, conv)).reshape(-1, 1, 1, 1)
         x = jnp.where(more, jnp.roll(x, 1, axis + 1), x)
     return x

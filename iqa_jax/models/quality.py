@@ -44,7 +44,7 @@ class QualityModel(nn.Module):
             )
 
         def inside(x: jax.Array) -> jax.Array | None:
-            return padding.valid_part(x, valid, images.shape[1:3])
+            return heads.valid_part(x, valid, images.shape[1:3])
 
         with padding.unseen(valid, images.shape[1:3]):
             last, out = self.backbone(images, train and not self.frozen_statistics)

@@ -95,7 +95,8 @@ def _trainings(trainings: list[dict]) -> list[str]:
             continue
         lines.append(f'- Training {number}, for {", ".join(training["targets"])}:')
         for database in training['databases']:
-            lines += [f'  - {line}' for line in _database(database)]
+            first, *more = _database(database)
+            lines += [f'  - {first}', *(f'    {line}' for line in more)]
     return lines
 
 
@@ -110,8 +111,8 @@ def _database(found: dict) -> list[str]:
     source = ', '.join(found[key] for key in ('citation', 'homepage') if found.get(key))
     return [
         f'{found["name"]}: database {names}{title}; {counts}.{people}',
-        f'  Terms: {found.get("terms", UNKNOWN)}.' + (f' Source: {source}.' if source else ''),
-        f'  SHA-256 of the split {found["split_sha256"]}, of the manifest '
+        f'Terms: {found.get("terms", UNKNOWN)}.' + (f' Source: {source}.' if source else ''),
+        f'SHA-256 of the split {found["split_sha256"]}, of the manifest '
         f'{found["manifest_sha256"]}.',
     ]
 
@@ -152,10 +153,12 @@ def _evaluation(path: str) -> list[str]:
         f'{figures} on {row["n"]:,} images of {row["refs"]:,} references (95 % intervals, PLCC and '
         'RMSE after a logistic).'
     ]
-    for key in ('trained_images', 'trained_references'):
-        count = row[key]
-        if count is None or count:
-            lines.append(f'- {key.replace("_", " ")}: {UNKNOWN if count is None else count}.')
+    for key, what in (
+        ('trained_images', 'Images that the model was trained on'),
+        ('trained_references', 'Images whose references it was trained on'),
+    ):
+        if row[key] is None or row[key]:
+            lines.append(f'- {what}: {UNKNOWN if row[key] is None else row[key]}.')
     for pair in results['pairs']:
         if pair['model'] == row['model']:
             value, low, high = pair['accuracy']

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iqa_jax import models
-from iqa_jax.models import efficientnet_lite, heads, padding, resnet, tiling
+from iqa_jax.models import efficientnet_lite, heads, resnet, tiling
 
 MAP = np.random.default_rng(0).normal(size=(3, 4, 6, 5)).astype(np.float32)
 SIZE, VALID = (64, 96), np.array([[64, 96], [33, 96], [40, 17]])  # 16 pixels per position
@@ -17,7 +17,7 @@ PARTS = [(4, 6), (3, 6), (3, 2)]  # ceil(4 * height / 64), ceil(6 * width / 96)
 
 @pytest.mark.parametrize('dtype', [np.int32, np.float32])
 def test_pooling_sees_the_valid_part_alone(dtype):
-    inside = padding.valid_part(MAP, jnp.asarray(VALID, dtype), SIZE)
+    inside = heads.valid_part(MAP, jnp.asarray(VALID, dtype), SIZE)
     assert inside.shape == (3, 4, 6, 1)
     average, both = heads.global_average(MAP, inside), heads.mean_and_std(MAP, inside)
     for k, (rows, columns) in enumerate(PARTS):
@@ -30,7 +30,7 @@ def test_pooling_sees_the_valid_part_alone(dtype):
 def test_the_count_of_positions_is_exact():
     heights = np.arange(1, 4097)
     x = np.zeros((len(heights), 171, 1, 1), bool)
-    inside = padding.valid_part(x, jnp.stack([heights, np.ones_like(heights)], 1), (4096, 1))
+    inside = heads.valid_part(x, jnp.stack([heights, np.ones_like(heights)], 1), (4096, 1))
     assert (inside.sum((1, 2, 3)) == -(-171 * heights // 4096)).all()
 
 
