@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, lfc, resnet, vgg
 from iqa_jax.models.preprocess import PREPROCESS
 from iqa_jax.models.pretrained import load_pretrained, merge, start_from
-from iqa_jax.models.quality import QualityModel
+from iqa_jax.models.quality import QualityModel, minimum_side
 from iqa_jax.models.weight_files import is_weight_file
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     'is_weight_file',
     'load_pretrained',
     'merge',
+    'minimum_side',
     'start_from',
 ]
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from iqa_jax.models import heads
+from iqa_jax.models import heads, padding
 
 MINIMUM_SIDE = 32
 
@@ -36,10 +36,14 @@ class QualityModel(nn.Module):
         if self.uncertainty is True:
             self.spread = nn.Dense(self.regressor.outputs)
 
-    def extract(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def extract(
+        self, images: jax.Array, train: bool, valid: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pictures [N,H,W,3] float32 in [0,1] -> (pooled [N,F] float32, maps).
 
-        ValueError on sides below `minimum_side(backbone)`.
+        valid: int32 [N,2], height and width of the part of each picture that is pooled, from its
+        top left corner; the rest is padding. None pools everything. ValueError on sides below
+        `minimum_side(backbone)`.
         """
         side = minimum_side(self.backbone)
         if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < side:
@@ -47,10 +51,15 @@ class QualityModel(nn.Module):
                 f'a model with the backbone {type(self.backbone).__name__} reads pictures '
                 f'[N,H,W,3] with sides of at least {side}, not {images.shape}'
             )
-        last, out = self.backbone(images, train and not self.frozen_statistics)
+
+        def inside(x: jax.Array) -> jax.Array | None:
+            return heads.valid_part(x, valid, images.shape[1:3])
+
+        with padding.unseen(valid, images.shape[1:3]):
+            last, out = self.backbone(images, train and not self.frozen_statistics)
         pool = getattr(self.backbone, 'pool', heads.global_average)
-        pooled = [heads.mean_and_std(out[name]) for name in self.taps]
-        return jnp.concatenate([*pooled, pool(last)], axis=-1), out
+        pooled = [heads.mean_and_std(out[name], inside(out[name])) for name in self.taps]
+        return jnp.concatenate([*pooled, pool(last, inside(last))], axis=-1), out
 
     def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {} or {'std': [N,outputs]})."""
@@ -63,8 +72,10 @@ class QualityModel(nn.Module):
             return prediction, {'std': jnp.exp(log_variance / 2)}
         return prediction, {'std': nn.softplus(self.spread(x)) + 1e-4}
 
-    def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, images: jax.Array, train: bool, valid: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pictures -> (prediction [N,outputs], every block's maps, 'features', perhaps 'std')."""
-        features, out = self.extract(images, train)
+        features, out = self.extract(images, train, valid)
         prediction, spread = self.regress(features, train)
         return prediction, {**out, 'features': features, **spread}

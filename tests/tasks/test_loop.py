@@ -90,6 +90,16 @@ def test_the_exported_model_scores_as_the_score_stage_did(smoke):
         model.score(image.astype(np.float32))
 
 
+def test_the_card_of_the_exported_model_names_every_training(smoke):
+    text = (smoke / 'model/MODEL_CARD.md').read_text()
+    assert '- Training 3, for mos:' in text and '- Training 4' not in text
+    assert '  - round_01: database gmad_round_01; train ' in text
+    assert text.count('SIMULATED opinions.') == 3  # rated, replay, round_01
+    assert text.count('Terms: the bundled photographs are CC0 1.0.') == 4
+    assert '- fresh, column "after", against mos of SIMULATED observers: SRCC ' in text
+    assert ' pairs SIMULATED people decide ' in text
+
+
 def test_active_leaves_the_scores_and_the_model_of_its_last_round(smoke):
     table, meta = tables.read(smoke / FINAL_SCORES)
     last, described = tables.read(smoke / 'active/round_02/score/scores.parquet')
