@@ -11,21 +11,39 @@ from iqa_jax.models import layers
 HIDDEN_INIT = nn.initializers.he_normal()
 
 
-def global_average(x: jax.Array) -> jax.Array:
-    """Mean over space: [N,H,W,C] -> [N,C] float32."""
-    return x.astype(jnp.float32).mean((1, 2))
+def valid_part(x: jax.Array, valid: jax.Array | None, size: tuple[int, int]) -> jax.Array | None:
+    """Which positions of a map [N,h,w,C] show the image and not what pads it: bool [N,h,w,1].
+
+    valid: true height and width in pixels, [N,2], of images at the top left of a padded `size`;
+    ceil(h * height / size[0]) rows belong to the image, columns likewise. None, for images that
+    are not padded, gives None.
+    """
+    if valid is None:
+        return None
+    rows, columns = (
+        jnp.arange(length) < -(-length * valid[:, axis : axis + 1].astype(jnp.int32) // size[axis])
+        for axis, length in enumerate(x.shape[1:3])
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def mean_and_std(x: jax.Array) -> jax.Array:
+def global_average(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+    """Mean over space, over the positions `inside` if given: [N,H,W,C] -> [N,C] float32."""
+    return x.astype(jnp.float32).mean((1, 2), where=inside)
+
+
+def mean_and_std(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
     """Spatial mean and standard deviation of each channel: [N,H,W,C] -> [N,2C] float32.
 
-    The root of 1e-6 keeps the slope finite on flat channels, which black pictures have.
+    Over the positions `inside`, bool [N,H,W,1], if given. The root of 1e-6 keeps the slope finite
+    on flat channels, which black pictures have.
     """
     x = x.astype(jnp.float32)
-    mean = x.mean((1, 2))
+    mean = x.mean((1, 2), where=inside)
     # The mean's share of the variance's slope is zero; saying so saves a pass over the map.
     centred = x - jax.lax.stop_gradient(mean)[:, None, None]
-    return jnp.concatenate([mean, jnp.sqrt(jnp.square(centred).mean((1, 2)) + 1e-6)], axis=-1)
+    variance = jnp.square(centred).mean((1, 2), where=inside)
+    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-6)], axis=-1)
 
 
 class Normalise(nn.Module):
