@@ -20,6 +20,10 @@ def get_config(arg: str = '') -> ConfigDict:
             'model': 'model',
             'name': 'quality',  # of the column
             'twin': False,  # True adds the disagreement with the pruned twin
+            'calibrated': False,  # True maps scores to opinions, 0..100, as export calibrated them
+            'uncertainty': False,  # True adds a standard deviation
+            'bucket_step': 64,  # sides are padded to multiples of it
+            'pixel_limit': 2**21,  # larger images are cut into tiles
             'batch_size': 4,
             'shard_size': 16 if arg == 'smoke' else 64,
         }

@@ -10,6 +10,7 @@ from PIL import Image
 from iqa_jax.images import io
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.jp2', '.gif')
+TERMS = 'the bundled photographs are CC0 1.0'  # data/photos/LICENSES.md
 
 
 def photo_files(folder: str | Path, key: str = 'photos') -> list[Path]:

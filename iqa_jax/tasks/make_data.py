@@ -19,6 +19,7 @@ from iqa_jax.data import (
     proxies,
     records,
     shards,
+    sources,
     tables,
 )
 from iqa_jax.runtime import artifacts, parallel, progress, stages
@@ -232,6 +233,7 @@ def _write_tables(
     paths = [workdir / name for name in (*names, 'quarantine.csv')]
     if parallel.is_main():
         about = {'database': config['database'], 'recipes_by': distortions.identity()}
+        about |= {} if config['photos'] else {'terms': sources.TERMS}
         manifest.write(paths[0], columns, about, mark)
         tables.write(paths[1], {'image_id': ids} | raw, {'columns': origin}, mark)
         tables.write(paths[2], equalised, {'columns': described}, mark)

@@ -14,22 +14,28 @@ from absl import logging
 from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
-from iqa_jax.models import quality
+from iqa_jax.models import quality, tiling
 from iqa_jax.runtime import artifacts, progress, stages
 from iqa_jax.tasks import opening
 from iqa_jax.training import saved_model
 
-KEYS = {'manifest', 'model', 'splits', 'name', 'twin', 'batch_size', 'shard_size'}
+KEYS = {
+    'manifest', 'model', 'splits', 'name', 'twin', 'calibrated', 'uncertainty', 'bucket_step',
+    'pixel_limit', 'batch_size', 'shard_size',
+}  # fmt: skip
+COMPANIONS = {'twin': 'disagreement', 'uncertainty': 'std'}  # key of the config -> further column
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes scores.parquet: image_id, `name`, `name_seen` and, with `twin`, `name_disagreement`.
+    """Writes scores.parquet: image_id, `name`, `name_seen` and, if asked for, two columns more.
 
-    `name_seen` is what the model's training has to do with the image, as numbered in `exposure`;
-    a model without a record of its training has none.
+    With `twin` there is `name_disagreement`, with `uncertainty` `name_std`. `name_seen` is what
+    the model's training has to do with the image, as numbered in `exposure`; a model without a
+    record of its training has none.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    weights = saved_model.files(config['model'])
+    tiling.check(config['bucket_step'], config['pixel_limit'])
+    weights = saved_model.files(config['model'], calibrated=config['calibrated'])
     unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
     stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
@@ -40,6 +46,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
     model, store = saved_model.load(config['model']), ImageStore(columns)
+    model.check(**{key: config[key] for key in ('calibrated', 'uncertainty', 'twin')})
     n, size = len(store), config['shard_size']
     shards, quarantine, scored = [], [], 0
     with progress.progress(total=n, desc='score', unit='images') as bar:
@@ -48,7 +55,7 @@ def run(config: dict, workdir: str | Path) -> dict:
             path = workdir / 'shards' / f'{first:09d}.parquet'
             mark = artifacts.fingerprint([stage.fingerprint, first])
             if not artifacts.is_current(path, mark):
-                table, bad = _score_shard(model, store, rows, config)
+                table, bad = score_rows(model, store, rows, config)
                 tables.write(path, table, {'quarantine': bad}, mark)
                 artifacts.crash_point('score.shard')
                 scored += len(rows)
@@ -84,52 +91,55 @@ def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:
 
 
 def _described(model: saved_model.SavedModel, known: bool, config: dict) -> dict[str, dict]:
-    """Direction, origin and companion of every score column."""
+    """Direction, origin and companions of every score column."""
     name = config['name']
     common = {'seen': f'{name}_seen'} if known else {}
     origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
+    if config['calibrated']:
+        people = 'SIMULATED opinions' if model.calibration['simulated'] else 'opinions'
+        origin += f', calibrated to {people}'
     described = {name: common | {'higher_is_better': True, 'origin': origin}}
-    if config['twin']:
-        gap = {'higher_is_better': False, 'origin': f'|full - pruned twin| of {name}'}
-        described[f'{name}_disagreement'] = common | gap
+    origins = {'twin': f'|full - pruned twin| of {name}', 'uncertainty': f'uncertainty of {name}'}
+    for key, suffix in COMPANIONS.items():
+        if config[key]:
+            about = {'higher_is_better': False, 'origin': origins[key]}
+            described[f'{name}_{suffix}'] = common | about
     return described
 
 
-def _score_shard(
+def score_rows(
     model: saved_model.SavedModel, store: ImageStore, rows: np.ndarray, config: dict
 ) -> tuple[tables.Table, list[dict]]:
-    """Scores rows in batches of equal shape; unreadable images and non-finite scores are named."""
-    found: dict[int, tuple[float, float]] = {}
+    """Scores rows of a store: their table, and unreadable images and non-finite scores by name."""
+    found: dict[int, list[float]] = {}
     bad: list[dict] = []
+    options = {key: config[key] for key in ('twin', 'bucket_step', 'pixel_limit')}
     for members, images in _batches(store, rows, config['batch_size'], bad):
+        predicted = model.predict(images, **options)
+        score, std = model.with_std(predicted, config['calibrated'])
+        values = [score]
         if config['twin']:
-            both = model.score(images, twin=True)
-            score = both['prediction'].mean(axis=1)
-            gap = np.abs(both['prediction'] - both['twin']).mean(axis=1)
-        else:
-            score = model.score(images)
-            gap = np.zeros(len(images), np.float32)
-        for row, s, g in zip(members, score, gap, strict=True):
-            if np.isfinite(s) and np.isfinite(g):
-                found[row] = (s, g)
+            values.append(np.abs(predicted['prediction'] - predicted['twin']).mean(axis=1))
+        if config['uncertainty']:
+            values.append(std)
+        for row, those in zip(members, np.stack(values, axis=1), strict=True):
+            if np.isfinite(those).all():
+                found[row] = those
             else:
                 name = store.columns['image_id'][row]
                 bad.append({'file': str(name), 'reason': 'its score is not finite'})
     kept = [row for row in rows.tolist() if row in found]
-    table = {
-        'image_id': store.columns['image_id'][kept],
-        config['name']: np.array([found[row][0] for row in kept], np.float32),
-    }
-    if config['twin']:
-        gaps = [found[row][1] for row in kept]
-        table[f'{config["name"]}_disagreement'] = np.array(gaps, np.float32)
+    names = [f'{config["name"]}_{suffix}' for key, suffix in COMPANIONS.items() if config[key]]
+    table = {'image_id': store.columns['image_id'][kept]}
+    for k, name in enumerate([config['name'], *names]):
+        table[name] = np.array([found[row][k] for row in kept], np.float32)
     return table, bad
 
 
 def _batches(
     store: ImageStore, rows: np.ndarray, size: int, bad: list[dict]
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """(rows, uint8 [n, H, W, 3]) of equal shape; the next chunk is decoded during the scoring."""
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """(rows, uint8 [H, W, 3] of each); the next chunk is decoded during the scoring."""
 
     def load(chunk: np.ndarray) -> list[tuple[int, np.ndarray | io.ImageError]]:
         loaded = []
@@ -151,13 +161,13 @@ def _batches(
             loaded = job.result()
             if i + 1 < len(chunks):
                 job = pool.submit(load, chunks[i + 1])
-            shapes: dict[tuple, list[tuple[int, np.ndarray]]] = {}
+            usable = []
             for row, image in loaded:
                 if isinstance(image, io.ImageError):
                     name = str(store.columns['image_id'][row])
                     logging.warning('%s is left out: %s', name, image)
                     bad.append({'file': name, 'reason': str(image)})
                 else:
-                    shapes.setdefault(image.shape, []).append((row, image))
-            for members in shapes.values():
-                yield [row for row, _ in members], np.stack([image for _, image in members])
+                    usable.append((row, image))
+            if usable:
+                yield [row for row, _ in usable], [image for _, image in usable]

@@ -13,7 +13,7 @@ from iqa_jax.data import kadis, manifest, tables
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import stages
 from iqa_jax.study import panel, scaling
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import opening, provenance
 
 KEYS = {'manifest', 'proxies', 'pairs', 'per_split', 'database', 'panel', 'seed'}
 PANEL_KEYS = {
@@ -53,6 +53,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     raters['srcc'] = np.array([agreement[r] for r in raters['rater_id'].tolist()])
     outputs = [workdir / name for name in ('votes.parquet', 'rated.parquet', 'raters.csv')]
     meta = {'simulated': True, 'panel': config['panel'], 'database': config['database']}
+    meta |= provenance.about(tables.read(config['manifest'])[1])
     tables.write(outputs[0], votes, meta, stage.fingerprint)
     manifest.write(outputs[1], rated, meta | {'without_votes': lost}, stage.fingerprint)
     tables.write(outputs[2], raters, meta, stage.fingerprint)

@@ -24,7 +24,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, train_outputs, train_setup
+from iqa_jax.tasks import opening, provenance, train_outputs, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -133,6 +133,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     state = parallel.fetch(state)
     meta = {'config': given, 'versions': artifacts.versions(), 'step': int(state.step)}
     meta |= origin | {'simulated': simulated or origin['simulated']}
+    meta |= {'trainings': provenance.trainings(config)}
     outputs = []
     if parallel.is_main():
         outputs = saved_model.save(

@@ -1,11 +1,13 @@
-"""A trained model as files, all digested: weights.msgpack, model.json and trained_on.parquet.
+"""A trained model as files, all digested: weights.msgpack, model.json and two that may be missing.
 
-The last may be missing; then it is not known what the model was trained on.
+Without trained_on.parquet it is not known what the model was trained on, without calibration.json
+not how its scores map to opinions.
 """
 
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import flax
@@ -15,8 +17,9 @@ import numpy as np
 from absl import logging
 
 from iqa_jax import models
+from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, parallel
-from iqa_jax.training import pruning, steps
+from iqa_jax.training import calibration, pruning, scoring, steps
 
 TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
 FILES = ('weights.msgpack', 'model.json')
@@ -30,39 +33,108 @@ class SavedModel:
       spec: arguments of `models.build`.
       targets: name of each output; every output is higher-is-better.
       variables: params, batch_stats, and the twin's when the model was trained with one.
-      meta: config, versions, training step, origin of the first weights, simulated.
+      meta: config, versions, training step, origin of the first weights, trainings, simulated.
+      calibration: how scores map to opinions, see `calibration`; None if that is not known.
     """
 
     spec: dict
     targets: tuple[str, ...]
     variables: dict
     meta: dict
+    calibration: dict | None = None
 
     @property
     def has_twin(self) -> bool:
         """Whether a pruned twin was trained beside the model."""
         return 'twin_params' in self.variables
 
-    def score(self, images: np.ndarray, *, twin: bool = False) -> np.ndarray | dict:
-        """Scores whole images.
+    @property
+    def has_std(self) -> bool:
+        """Whether the model predicts the standard deviation of its own scores."""
+        return bool(self.spec.get('uncertainty'))
+
+    def score(
+        self,
+        images: np.ndarray | Sequence[np.ndarray],
+        *,
+        calibrated: bool = False,
+        uncertainty: bool = False,
+        twin: bool = False,
+        bucket_step: int = tiling.STEP,
+        pixel_limit: int = tiling.LIMIT,
+    ) -> np.ndarray | dict:
+        """Scores pictures of any size; none is resized.
 
         Args:
-          images: uint8 or float32 in [0, 1], [H, W, 3] or [N, H, W, 3], sides at least 32.
-          twin: return the pruned twin's scores too.
+          images: uint8 or float in [0, 1]; [H, W, 3], [N, H, W, 3] or a list of [H, W, 3] of any
+            sizes, sides at least 32.
+          calibrated: map the scores to opinions, 0 (worst) to 100 (best), by the stored logistic.
+          uncertainty: return {'score': [N], 'std': [N]}, see `with_std`.
+          twin: return {'prediction': [N, K], 'twin': [N, K]}, uncalibrated outputs, instead.
+          bucket_step: pictures are padded to multiples of it and pooled without the padding.
+          pixel_limit: larger ones are scored as the weighted mean of overlapping tiles.
 
         Returns:
-          float32 [N] quality, higher is better: the mean of the outputs. With `twin`,
-          {'prediction': [N, K], 'twin': [N, K]} instead.
+          float32 [N] quality, higher is better: the mean of the outputs.
 
         Raises:
-          ValueError: wrong shape, dtype or range, or no twin was saved.
+          ValueError: wrong shape, dtype or range, a side that is too small, or the model has no
+            twin, no calibration or no uncertainty.
         """
-        images = _checked(images)
+        self.check(calibrated=calibrated, uncertainty=uncertainty, twin=twin)
+        found = self.predict(images, twin=twin, bucket_step=bucket_step, pixel_limit=pixel_limit)
+        if twin:
+            return {name: found[name] for name in ('prediction', 'twin')}
+        score, std = self.with_std(found, calibrated)
+        return {'score': score, 'std': std} if uncertainty else score
+
+    def check(self, *, calibrated: bool, uncertainty: bool, twin: bool) -> None:
+        """Raises a ValueError for what this model cannot give."""
         if twin and not self.has_twin:
-            raise ValueError('This model was trained without a pruned twin; set config.twin=False.')
+            raise ValueError('This model was trained without a pruned twin; set twin=False.')
+        if calibrated and not self.calibration:
+            raise ValueError(
+                'This model has no calibration; export it with config.calibration, '
+                'or set calibrated=False.'
+            )
+        if uncertainty and not self.has_std and not calibrated:
+            mend = 'train it with config.model.uncertainty or export it with config.calibration'
+            if self.calibration:
+                mend = 'set calibrated=True for that of its calibration'
+            raise ValueError(f'This model does not predict its uncertainty; {mend}.')
+
+    def predict(
+        self,
+        images: np.ndarray | Sequence[np.ndarray],
+        *,
+        twin: bool,
+        bucket_step: int,
+        pixel_limit: int,
+    ) -> dict[str, np.ndarray]:
+        """Every output of the model and what its tiles say, see `scoring.predict`."""
         mapped = score_step(json.dumps(self.spec, sort_keys=True), len(self.targets), twin)
-        result = mapped(self.placed(twin), {'image': images})
-        return result if twin else result['prediction'].mean(axis=1)
+        step = functools.partial(mapped, self.placed(twin))
+        return scoring.predict(step, scoring.checked(images), bucket_step, pixel_limit)
+
+    def with_std(self, found: dict, calibrated: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores and their standard deviations, float32 [N] each, of what `predict` found.
+
+        The variance is that of the std head plus that between tiles, times the squared slope of
+        the logistic if calibrated. Without a std head the variance of the calibration's residuals
+        takes its place, and there is None if not calibrated.
+        """
+        raw = found['prediction'].mean(axis=1)
+        score, slope = raw, 1.0
+        if calibrated:
+            score = calibration.to_mos(self.calibration, raw).astype(np.float32)
+            slope = calibration.slope(self.calibration, raw)
+        if self.has_std:
+            own = slope * found['std']
+        elif calibrated:
+            own = self.calibration['residual_std']
+        else:
+            return score, None
+        return score, np.hypot(own, slope * found['spread']).astype(np.float32)
 
     def placed(self, twin: bool) -> dict:
         """The variables that scoring needs, on the devices; moved there once."""
@@ -109,21 +181,26 @@ def load(folder: str | Path) -> SavedModel:
 
     Raises:
       artifacts.MissingArtifact, artifacts.DamagedArtifact: files are not there or not intact.
-      ValueError: a weight is not finite.
+      ValueError: a weight is not finite, or the calibration belongs to other weights.
     """
     folder = Path(folder)
     record = json.loads(artifacts.read(folder / 'model.json'))
-    variables = flax.serialization.msgpack_restore(artifacts.read(folder / 'weights.msgpack'))
+    weights = artifacts.read(folder / 'weights.msgpack')
+    variables = flax.serialization.msgpack_restore(weights)
     bad = sum(not np.isfinite(x).all() for x in jax.tree.leaves(variables))
     if bad:
         raise ValueError(f'{folder}: {bad} weight arrays are not finite; train the model again.')
-    return SavedModel(record['spec'], tuple(record['targets']), variables, record['meta'])
+    known = calibration.read(folder, weights)
+    return SavedModel(record['spec'], tuple(record['targets']), variables, record['meta'], known)
 
 
-def files(folder: str | Path) -> list[Path]:
-    """The files of a saved model, the record of its training if it has one."""
-    record = Path(folder) / TRAINED_ON
-    return [Path(folder) / name for name in FILES] + [record] * record.is_file()
+def files(folder: str | Path, calibrated: bool = False) -> list[Path]:
+    """The files of a saved model, the record of its training, and its calibration if asked for."""
+    folder = Path(folder)
+    optional = [TRAINED_ON] + [calibration.FILE] * calibrated
+    return [folder / name for name in FILES] + [
+        folder / name for name in optional if (folder / name).is_file()
+    ]
 
 
 def forget_training(folder: Path) -> None:
@@ -158,15 +235,3 @@ def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
             len(fresh), len(flat), fresh[0],
         )  # fmt: skip
     return flax.traverse_util.unflatten_dict(taken, sep='/')
-
-
-def _checked(images: np.ndarray) -> np.ndarray:
-    images = np.asarray(images)
-    images = images[None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f'Images must be [H, W, 3] or [N, H, W, 3], not {images.shape}.')
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != 'f' or images.min() < 0 or images.max() > 1:
-        raise ValueError('Images must be uint8, or float in [0, 1].')
-    return images.astype(np.float32)

@@ -166,19 +166,21 @@ def make_score_step(model: nn.Module, twin: bool) -> Callable:
     """Builds `score(variables, batch) -> {'prediction': [B, K], ...}` for whole images.
 
     `variables` holds params and batch_stats and, for `twin`, twin_params and twin_batch_stats; the
-    result then has `twin` [B, K] too.
+    result then has `twin` [B, K] too. A model with uncertainty adds `std` [B, K]. `valid` of the
+    batch, if there, is the part of each padded image that counts.
     """
 
     def score(variables: dict, batch: dict) -> dict:
-        images = to_float(batch['image'])
+        images, valid = to_float(batch['image']), batch.get('valid')
         full = {'params': variables['params'], 'batch_stats': variables['batch_stats']}
-        result = {'prediction': model.apply(full, images, train=False)[0]}
+        prediction, out = model.apply(full, images, train=False, valid=valid)
+        result = {'prediction': prediction} | {k: out[k] for k in ('std',) if k in out}
         if twin:
             pruned = {
                 'params': variables['twin_params'],
                 'batch_stats': variables['twin_batch_stats'],
             }
-            result['twin'] = model.apply(pruned, images, train=False)[0]
+            result['twin'] = model.apply(pruned, images, train=False, valid=valid)[0]
         return result
 
     return score

@@ -124,6 +124,10 @@ def score_config(folder, **changes):
         'splits': ('test',),
         'name': 'quality',
         'twin': False,
+        'calibrated': False,
+        'uncertainty': False,
+        'bucket_step': 64,
+        'pixel_limit': 2**21,
         'batch_size': 8,
         'shard_size': 16,
     } | changes
