@@ -58,7 +58,7 @@ class QualityModel(nn.Module):
         return jnp.concatenate(pooled, axis=-1), out
 
     def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pooled [N,F] or [N,5,5,F] -> (prediction [N,outputs] float32, {} or {'std': [N,outputs]})."""
+        """Pooled [N,F] or [N,5,5,F] -> (prediction [N,outputs], {} or {'std': [N,outputs]})."""
         x = self.normalise(features, train)
         x = x if self.cells is None else self.cells(x)
         prediction = self.regressor(x, train)

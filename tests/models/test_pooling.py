@@ -1,5 +1,7 @@
 """What the poolings give, against NumPy in float64, and the heads on top of them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,11 @@ from PIL import Image
 from iqa_jax import models
 from iqa_jax.models import heads
 
-IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 48, 64, 3)), jnp.float32)
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 32, 48, 3)), jnp.float32)
+
+
+def init(model) -> dict:
+    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), IMAGES)
 
 
 def cell_means(x: np.ndarray) -> np.ndarray:
@@ -26,17 +32,16 @@ def test_grid_is_the_area_average(size):
 
 
 def test_grid_is_the_box_filter_of_pillow():
-    x = np.random.default_rng(2).uniform(size=(17, 23)).astype(np.float32)
-    expected = Image.fromarray(x, 'F').resize((5, 5), Image.Resampling.BOX, reducing_gap=None)
-    # Pillow takes whole pixels only, where sides divide both agree.
-    divisible = np.asarray(Image.fromarray(x[:15, :20], 'F').resize((5, 5), Image.Resampling.BOX))
-    np.testing.assert_allclose(heads.grid(x[None, :15, :20, None])[0, ..., 0], divisible, rtol=1e-5)
-    assert expected.size == (5, 5)
+    # Where sides divide by five; elsewhere Pillow counts a position in one cell only.
+    x = np.random.default_rng(2).uniform(size=(15, 20)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(x, 'F').resize((5, 5), Image.Resampling.BOX))
+    np.testing.assert_allclose(heads.grid(x[None, ..., None])[0, ..., 0], expected, rtol=1e-5)
 
 
 def test_grid_sees_the_valid_part_alone():
     x = np.random.default_rng(3).normal(size=(2, 8, 12, 3)).astype(np.float32)
-    inside = heads.valid_part(x, jnp.array([[64, 96], [33, 50]]), (64, 96))
+    inside = np.ones((2, 8, 12, 1), bool)
+    inside[1, 5:] = inside[1, :, 7:] = False
     got = heads.grid(x, inside)
     np.testing.assert_allclose(got[0], cell_means(x[0]), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(got[1], cell_means(x[1, :5, :7]), rtol=1e-5, atol=1e-6)
@@ -70,8 +75,7 @@ def test_every_pooling_on_every_kind_of_backbone(backbone, pooling):
 
 def test_narrow_features_are_the_means_of_the_taps_in_order():
     model = models.build('tiny', pooling='mean', outputs=1)
-    variables = model.init(jax.random.key(0), IMAGES, train=False)
-    _, out = model.apply(variables, IMAGES, train=False)
+    _, out = jax.jit(functools.partial(model.apply, train=False))(init(model), IMAGES)
     expected = [np.asarray(out[name], np.float64).mean((1, 2)) for name in model.taps]
     np.testing.assert_allclose(out['features'], np.concatenate(expected, 1), rtol=1e-5, atol=1e-6)
 
@@ -80,20 +84,19 @@ def test_the_head_of_the_grid_is_a_mean_over_cells():
     model = models.build(
         'tiny', pooling='grid5', cells=(6, 4), normalise='none', outputs=1, hidden=(3,)
     )
-    features = np.random.default_rng(4).normal(size=(3, 5, 5, 48)).astype(np.float32)
-    variables = model.init(jax.random.key(0), IMAGES, train=False)
+    variables = init(model)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables['params'])
+    width = params['cells']['layer_0']['kernel'].shape[0]
+    x = np.random.default_rng(4).normal(size=(3, 5, 5, width)).astype(np.float32)
 
     def dense(x: np.ndarray, layer: dict) -> np.ndarray:
         return x @ layer['kernel'] + layer['bias']
 
-    width = params['cells']['layer_0']['kernel'].shape[0]
-    x = features[..., :width].astype(np.float64)
-    y = np.maximum(dense(x, params['cells']['layer_0']), 0)
+    y = np.maximum(dense(x.astype(np.float64), params['cells']['layer_0']), 0)
     y = np.maximum(dense(y, params['cells']['layer_1']), 0).mean((1, 2))
     y = np.maximum(dense(y, params['regressor']['hidden_0']), 0)
     expected = dense(y, params['regressor']['output'])
-    got, _ = model.apply(variables, features[..., :width], train=False, method='regress')
+    got, _ = model.apply(variables, x, train=False, method='regress')
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -101,9 +104,11 @@ def test_batch_norm_of_the_hidden_layers_comes_after_the_activation():
     model = models.build(
         'tiny', head='gap', outputs=1, hidden=(6,), hidden_norm='batch', normalise='none'
     )
-    variables = model.init(jax.random.key(0), IMAGES, train=False)
+    variables = init(model)
     x = np.random.default_rng(5).normal(size=(16, 32)).astype(np.float32)
-    (got, _), moved = model.apply(variables, x, train=True, method='regress', mutable=['batch_stats'])
+    (got, _), moved = model.apply(
+        variables, x, train=True, method='regress', mutable=['batch_stats']
+    )
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables['params']['regressor'])
     y = np.maximum(x @ params['hidden_0']['kernel'] + params['hidden_0']['bias'], 0)
     z = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-3)
@@ -134,7 +139,7 @@ def test_published_heads_have_the_published_sizes():
 
 def test_first_weights_of_the_eleven_heads_are_he_normal():
     model = models.build('tiny', head='multitask', outputs=11, hidden=(512, 256), dropout=0.25)
-    params = model.init(jax.random.key(0), IMAGES, train=False)['params']['regressor']
+    params = init(model)['params']['regressor']
     for name, fan_in in (('kernel_0', 32), ('kernel_1', 512), ('kernel_2', 256)):
         spread = np.asarray(params[name]).std((1, 2))
         np.testing.assert_allclose(spread, np.sqrt(2 / fan_in), rtol=0.15)
