@@ -1,5 +1,8 @@
 """Training a head on stored features: the backbone is set aside and put back into the result."""
 
+import jax.numpy as jnp
+import numpy as np
+
 from iqa_jax.data import features
 from iqa_jax.data.pipeline import Source
 from iqa_jax.models import HEADS
@@ -55,10 +58,28 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
                     'extract the features again.'
                 )
     aside = extraction.backbone_of(variables)
-    return {
+    rest = {
         name: {key: value for key, value in tree.items() if key not in aside.get(name, {})}
         for name, tree in variables.items()
-    }, aside
+    }
+    return (_at_targets(rest, sources) if config['loss'] == 'mse' else rest), aside
+
+
+def _at_targets(variables: dict, sources: list[Source]) -> dict:
+    """The output layer moved to the mean and spread of the targets.
+
+    Opinions around 60 are hundreds of Adam's steps away from outputs around 0.
+    """
+    regressor = variables['params']['regressor']
+    if 'output' not in regressor:
+        return variables
+    targets = np.concatenate([source.targets for source in sources])
+    output = {
+        'kernel': regressor['output']['kernel'] * targets.std(0, dtype=np.float32),
+        'bias': jnp.asarray(targets.mean(0), jnp.float32),
+    }
+    params = variables['params'] | {'regressor': regressor | {'output': output}}
+    return variables | {'params': params}
 
 
 def put_back(state: steps.TrainState, aside: dict) -> steps.TrainState:

@@ -11,9 +11,10 @@ import pytest
 import iqa_jax
 from iqa_jax import models
 from iqa_jax.data import features, manifest, tables
+from iqa_jax.data.pipeline import Source
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts
-from iqa_jax.tasks import score, train
+from iqa_jax.tasks import score, train, train_features
 from iqa_jax.training import extraction, saved_model, steps
 
 SPEC = {'backbone': 'tiny', 'head': 'gap'}
@@ -185,6 +186,28 @@ def test_neither_optimiser_nor_checkpoint_holds_the_backbone(world, trained):
     leaves = json.loads(record.read_text())['leaves']
     assert leaves and not [name for name in leaves if 'backbone' in name]
     assert [name for name in leaves if 'opt_state' in name and 'hidden_0' in name]
+
+
+def test_the_output_starts_at_mean_and_spread_of_the_targets(world):
+    path, n = str(world / 'mean_std/features.parquet'), 11
+    columns = manifest.read(world / 'rated.parquet')
+    targets = np.linspace(40, 80, n, dtype=np.float32)[:, None]
+    source = Source(columns, targets, np.zeros(n, np.float32), 1.0, path)
+    backbone = extraction.backbone_of(saved_model.load(world / 'model').variables)
+    output = {'kernel': np.full((4, 1), 0.5, np.float32), 'bias': np.zeros(1, np.float32)}
+    variables = {
+        'params': backbone['params'] | {'regressor': {'output': output}},
+        'batch_stats': backbone['batch_stats'],
+    }
+    config = train_config(world)
+    trained, aside = train_features.set_aside(variables, [source], config)
+    moved = trained['params']['regressor']['output']
+    assert list(trained['params']) == ['regressor'] and trained['batch_stats'] == {}
+    np.testing.assert_allclose(moved['bias'], 60, rtol=1e-6)
+    np.testing.assert_allclose(moved['kernel'], 0.5 * targets.std(), rtol=1e-6)
+    assert extraction.digest(aside) == extraction.digest(variables)
+    ranked, _ = train_features.set_aside(variables, [source], config | {'loss': 'fidelity'})
+    assert ranked['params']['regressor']['output'] is output
 
 
 def test_the_best_validation_is_kept(world, trained):
