@@ -80,66 +80,57 @@ def test_narrow_features_are_the_means_of_the_taps_in_order():
     np.testing.assert_allclose(out['features'], np.concatenate(expected, 1), rtol=1e-5, atol=1e-6)
 
 
-def test_the_head_of_the_grid_is_a_mean_over_cells():
-    model = models.build(
-        'tiny', pooling='grid5', cells=(6, 4), normalise='none', outputs=1, hidden=(3,)
-    )
-    variables = init(model)
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables['params'])
-    width = params['cells']['layer_0']['kernel'].shape[0]
-    x = np.random.default_rng(4).normal(size=(3, 5, 5, width)).astype(np.float32)
+def float64(tree: dict) -> dict:
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
-    def dense(x: np.ndarray, layer: dict) -> np.ndarray:
-        return x @ layer['kernel'] + layer['bias']
 
-    y = np.maximum(dense(x.astype(np.float64), params['cells']['layer_0']), 0)
-    y = np.maximum(dense(y, params['cells']['layer_1']), 0).mean((1, 2))
-    y = np.maximum(dense(y, params['regressor']['hidden_0']), 0)
-    expected = dense(y, params['regressor']['output'])
-    got, _ = model.apply(variables, x, train=False, method='regress')
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+def dense(x: np.ndarray, layer: dict) -> np.ndarray:
+    return x @ layer['kernel'] + layer['bias']
+
+
+def test_cells_are_layers_of_each_and_then_a_mean():
+    x = np.random.default_rng(4).normal(size=(3, 5, 5, 7)).astype(np.float32)
+    module = heads.Cells((6, 4))
+    variables = module.init(jax.random.key(0), x)
+    params = float64(variables['params'])
+    y = np.maximum(dense(x.astype(np.float64), params['layer_0']), 0)
+    expected = np.maximum(dense(y, params['layer_1']), 0).mean((1, 2))
+    np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_of_the_hidden_layers_comes_after_the_activation():
-    model = models.build(
-        'tiny', head='gap', outputs=1, hidden=(6,), hidden_norm='batch', normalise='none'
-    )
-    variables = init(model)
-    x = np.random.default_rng(5).normal(size=(16, 32)).astype(np.float32)
-    (got, _), moved = model.apply(
-        variables, x, train=True, method='regress', mutable=['batch_stats']
-    )
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables['params']['regressor'])
-    y = np.maximum(x @ params['hidden_0']['kernel'] + params['hidden_0']['bias'], 0)
+    x = np.random.default_rng(5).normal(size=(16, 7)).astype(np.float32)
+    module = heads.Regressor(1, (6,), (0.0,), norm='batch')
+    variables = module.init(jax.random.key(0), x, train=False)
+    got, moved = module.apply(variables, x, train=True, mutable=['batch_stats'])
+    params = float64(variables['params'])
+    y = np.maximum(dense(x.astype(np.float64), params['hidden_0']), 0)
     z = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-3)
-    expected = z @ params['output']['kernel'] + params['output']['bias']
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-    mean = moved['batch_stats']['regressor']['hidden_0_bn']['mean']
+    np.testing.assert_allclose(got, dense(z, params['output']), rtol=1e-4, atol=1e-4)
+    mean = moved['batch_stats']['hidden_0_bn']['mean']
     np.testing.assert_allclose(mean, 0.1 * y.mean(0), rtol=1e-4, atol=1e-6)
 
 
 def test_published_heads_have_the_published_sizes():
-    def count(**options) -> int:
-        model = models.build('tiny', **options)
-        init = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
-        return sum(x.size for x in jax.tree.leaves(init['params']['regressor']))
-
     f = 32
+
+    def count(module) -> int:
+        init = functools.partial(module.init, train=False)
+        params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, f)))['params']
+        return sum(x.size for x in jax.tree.leaves(params))
+
     short = f * 512 + 512 + 512 * 256 + 256 + 256 + 1
-    eleven = count(head='multitask', outputs=11, hidden=(512, 256), dropout=(0.25, 0.5))
-    assert eleven == 11 * short
-    assert count(head='gap', outputs=1, hidden=(512, 256), dropout=(0.25, 0.5)) == short
-    dense = f * 2048 + 2048 + 2048 * 1024 + 1024 + 1024 * 256 + 256 + 256 + 1
-    got = count(
-        head='gap', outputs=1, hidden=(2048, 1024, 256), dropout=(0.25, 0.25, 0.5),
-        hidden_norm='batch',
-    )  # fmt: skip
-    assert got == dense + 2 * (2048 + 1024 + 256)
+    rates = (0.25, 0.5)
+    assert count(heads.MultitaskRegressor(11, (512, 256), rates)) == 11 * short
+    assert count(heads.Regressor(1, (512, 256), rates)) == short
+    long = f * 2048 + 2048 + 2048 * 1024 + 1024 + 1024 * 256 + 256 + 256 + 1
+    got = count(heads.Regressor(1, (2048, 1024, 256), (0.25, 0.25, 0.5), norm='batch'))
+    assert got == long + 2 * (2048 + 1024 + 256)
 
 
 def test_first_weights_of_the_eleven_heads_are_he_normal():
-    model = models.build('tiny', head='multitask', outputs=11, hidden=(512, 256), dropout=0.25)
-    params = init(model)['params']['regressor']
+    module = heads.MultitaskRegressor(11, (512, 256), (0.25, 0.5))
+    params = module.init(jax.random.key(0), jnp.zeros((1, 32)), train=False)['params']
     for name, fan_in in (('kernel_0', 32), ('kernel_1', 512), ('kernel_2', 256)):
         spread = np.asarray(params[name]).std((1, 2))
         np.testing.assert_allclose(spread, np.sqrt(2 / fan_in), rtol=0.15)
