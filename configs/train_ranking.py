@@ -72,6 +72,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'eval_steps': 4 if smoke else 30,
             'eval_images': 8 if smoke else 48,
             'eval_batch_size': 4,
+            'keep': 'last',  # | 'best': the weights of the best validation
             'checkpoint_steps': 4 if smoke else 40,
             'log_steps': 2 if smoke else 10,
             'seed': 0,

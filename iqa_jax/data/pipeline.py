@@ -9,6 +9,7 @@ import grain
 import numpy as np
 
 from iqa_jax.data import tables
+from iqa_jax.data.features import FeatureStore
 from iqa_jax.data.store import ImageStore
 
 
@@ -21,12 +22,21 @@ class Source:
       targets: [N, K] float32, higher is better.
       target_std: [N] float32 spread of the opinions behind the first target.
       weight: share of every batch that comes from here.
+      features: features.parquet of what is read instead of the images, '' for images.
     """
 
     columns: tables.Table
     targets: np.ndarray
     target_std: np.ndarray
     weight: float = 1.0
+    features: str = ''
+
+
+def feature_store(sources: list[Source]) -> FeatureStore | None:
+    """The features of all images of all sources, in order; None where images are read."""
+    if not any(source.features for source in sources):
+        return None
+    return FeatureStore([(source.features, source.columns['image_id']) for source in sources])
 
 
 class Pipeline:
@@ -42,7 +52,8 @@ class Pipeline:
       threads: batches in the making at once, and files decoded at once.
       ahead: batches that `batches` makes before they are asked for.
 
-    Batch `step` holds image uint8 [B, h, w, 3], target float32 [B, K], target_std float32 [B],
+    Batch `step` holds image uint8 [B, h, w, 3], or features float32 [B, ...] of whole images where
+    the sources have them, target float32 [B, K], target_std float32 [B],
     database int32 [B] and index int32 [B] into the concatenated sources.
     """
 
@@ -59,6 +70,7 @@ class Pipeline:
         ahead: int = 4,
     ):
         self.columns = tables.concatenate([s.columns for s in sources])
+        self._features = feature_store(sources)
         self._store = ImageStore(self.columns, cache_bytes, threads)
         # More threads than batches ahead would have nothing to do, and grain warns of them.
         self._reading = grain.ReadOptions(min(threads, ahead), ahead)
@@ -102,10 +114,13 @@ class Pipeline:
         # Drawn for the whole batch, so that every number of processes sees the same crops.
         draws = np.random.default_rng([self._seed, 1 << 20, step]).random((2, len(index), 3))
         index, draws = index[rows], draws[:, rows]
-        images = self._store.load(index)
-        batch = {'image': self._crops(images, index, draws[0])}
-        if self._different:
-            batch['image_twin'] = self._crops(images, index, draws[1])
+        if self._features is not None:
+            batch = {'features': self._features.load(index)}
+        else:
+            images = self._store.load(index)
+            batch = {'image': self._crops(images, index, draws[0])}
+            if self._different:
+                batch['image_twin'] = self._crops(images, index, draws[1])
         batch['target'] = self._targets[index]
         batch['target_std'] = self._stds[index]
         batch['database'] = self._database[index]

@@ -3,9 +3,11 @@
 A new backbone is one new file and one row of BACKBONES.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, lfc, resnet, vgg
@@ -15,16 +17,9 @@ from iqa_jax.models.quality import QualityModel, minimum_side
 from iqa_jax.models.weight_files import is_weight_file
 
 __all__ = [
-    'BACKBONES',
-    'HEADS',
-    'QualityModel',
-    'build',
-    'is_weight_file',
-    'load_pretrained',
-    'merge',
-    'minimum_side',
-    'start_from',
-]
+    'BACKBONES', 'HEADS', 'QualityModel', 'build', 'extractor', 'is_weight_file', 'load_pretrained',
+    'merge', 'minimum_side', 'start_from',
+]  # fmt: skip
 
 BACKBONES = {
     'efficientnet_lite0': efficientnet_lite.EfficientNetLite,
@@ -48,19 +43,32 @@ BACKBONES = {
     'vgg16': vgg.VGG,
     'vgg16_bn': partial(vgg.VGG, batch_norm=True),
 }
+
+
+class Head(NamedTuple):
+    """A regression head and the pooling that it has unless the config names one."""
+
+    module: Callable[..., nn.Module]
+    pooling: str
+
+
 HEADS = {
-    'gap': heads.Regressor,
-    'mlsp': heads.Regressor,
-    'multitask': heads.MultitaskRegressor,
+    'gap': Head(heads.Regressor, 'gap'),
+    'mlsp': Head(heads.Regressor, 'mean_std'),
+    'multitask': Head(heads.MultitaskRegressor, 'gap'),
 }
+HIDDEN_NORMS = ('none', 'batch')
 
 
 def build(
     backbone: str,
     *,
     head: str = 'mlsp',
+    pooling: str | None = None,
     outputs: int,
+    cells: Sequence[int] = (),
     hidden: Sequence[int] = (),
+    hidden_norm: str = 'none',
     dropout: float | Sequence[float] = 0.0,
     uncertainty: bool | str = False,
     normalise: str | None = None,
@@ -73,41 +81,91 @@ def build(
     """A model `(images [N,H,W,3] float32 in [0,1], train) -> (prediction [N,outputs], out)`.
 
     head: 'gap' (average of the last map), 'mlsp' (mean and standard deviation of every tap as
-    well) or 'multitask' (gap with a separate sub-head per output). hidden, dropout: widths and
-    rates of the hidden layers, one rate for all or one each. normalise: 'none', 'l2', 'layer' or
-    'batch' on the pooled vector; None means batch for mlsp, none otherwise. uncertainty: False,
-    True or 'exp', a standard deviation per output (see `QualityModel`). momentum: of the
-    running statistics. frozen_statistics: the backbone keeps its running statistics while
-    training. axis_name: devices that share batch statistics. dtype: of the backbone's arithmetic;
-    parameters, statistics and outputs stay float32. preprocess: what the backbone does to its
-    input first, a name of PREPROCESS; None is what the weights of its authors expect. ValueError on
-    an unknown name.
+    well) or 'multitask' (gap with a separate sub-head per output). pooling: another row of
+    heads.POOLINGS than that of the head's name. cells: widths of the layers that turn the cells of
+    grid5 into one vector. hidden, dropout: widths and rates of the hidden layers, one rate for all
+    or one each. hidden_norm: 'none', or 'batch' after their activations, not for multitask.
+    normalise: 'none', 'l2', 'layer' or 'batch' on the pooled vector; None means none for gap, batch
+    otherwise. uncertainty: False, True or 'exp', a standard deviation per output (see
+    `QualityModel`). momentum: of the running statistics. frozen_statistics: the backbone keeps its
+    running statistics while training. axis_name: devices that share batch statistics. dtype: of the
+    backbone's arithmetic; parameters, statistics and outputs stay float32. preprocess: what the
+    backbone does to its input first, a name of PREPROCESS; None is what the weights of its authors
+    expect. ValueError on an unknown name.
     """
+    rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
+    _check(backbone, head, pooling, cells, hidden, hidden_norm, rates, uncertainty)
+    body = _body(backbone, preprocess, momentum=momentum, axis_name=axis_name, dtype=dtype)
+    module, pooling = HEADS[head].module, pooling or HEADS[head].pooling
+    kind = normalise or ('none' if pooling == 'gap' else 'batch')
+    norm = {'norm': 'batch', 'momentum': momentum, 'axis_name': axis_name}
+    return QualityModel(
+        backbone=body,
+        regressor=module(
+            outputs * (2 if uncertainty == 'exp' else 1),
+            tuple(hidden),
+            rates,
+            **(norm if hidden_norm == 'batch' else {}),
+        ),
+        normalise=heads.Normalise(kind, momentum, axis_name),
+        pooling=pooling,
+        taps=body.taps() if heads.POOLINGS[pooling].tap else (),
+        cells=heads.Cells(tuple(cells)) if cells else None,
+        uncertainty=uncertainty,
+        frozen_statistics=frozen_statistics,
+    )
+
+
+def _body(backbone: str, preprocess: str | None, **options) -> nn.Module:
+    """The backbone; ValueError on a preprocessing that it does not know."""
+    body = BACKBONES[backbone](**options)
+    if preprocess is None:
+        return body
+    if preprocess not in PREPROCESS or not hasattr(body, 'preprocess'):
+        known = sorted(PREPROCESS) if hasattr(body, 'preprocess') else 'None only'
+        raise ValueError(
+            f'config.model.preprocess is {preprocess!r}; for {backbone} there is {known}'
+        )
+    return body.clone(preprocess=preprocess)
+
+
+def extractor(backbone: str, pooling: str, preprocess: str | None = None) -> QualityModel:
+    """A model without a head, for its method `extract`; ValueError on an unknown name."""
+    _check(backbone, 'mlsp', pooling, (1,) if pooling == 'grid5' else (), (), 'none', ())
+    body = _body(backbone, preprocess)
+    taps = body.taps() if heads.POOLINGS[pooling].tap else ()
+    return QualityModel(body, regressor=None, normalise=None, pooling=pooling, taps=taps)
+
+
+def _check(
+    backbone: str,
+    head: str,
+    pooling: str | None,
+    cells: Sequence[int],
+    hidden: Sequence[int],
+    hidden_norm: str,
+    rates: Sequence[float],
+    uncertainty: bool | str = False,
+) -> None:
+    """Raises a ValueError that names the first argument of `build` that does not fit."""
     if backbone not in BACKBONES:
         raise ValueError(f'config.model.backbone is {backbone!r}; there are {sorted(BACKBONES)}')
     if head not in HEADS:
         raise ValueError(f'config.model.head is {head!r}; there are {sorted(HEADS)}')
     if uncertainty not in (False, True, 'exp'):
         raise ValueError(f"config.model.uncertainty is {uncertainty!r}; use False, True or 'exp'")
-    rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
+    if pooling is not None and pooling not in heads.POOLINGS:
+        raise ValueError(f'config.model.pooling is {pooling!r}; there are {sorted(heads.POOLINGS)}')
+    if bool(cells) != (pooling == 'grid5'):
+        raise ValueError(
+            f'config.model.cells={tuple(cells)} with pooling {pooling!r}; the pooling grid5 needs '
+            'the widths of its cell layers, every other takes ().'
+        )
+    if hidden_norm not in HIDDEN_NORMS:
+        raise ValueError(f'config.model.hidden_norm is {hidden_norm!r}; use none or batch')
+    if hidden_norm == 'batch' and head == 'multitask':
+        raise ValueError("config.model.hidden_norm='batch' is not for multitask; use none")
     if len(rates) != len(hidden):
         raise ValueError(
             f'config.model.dropout has {len(rates)} rates for {len(hidden)} hidden layers'
         )
-    body = BACKBONES[backbone](momentum=momentum, axis_name=axis_name, dtype=dtype)
-    if preprocess is not None:
-        if preprocess not in PREPROCESS or not hasattr(body, 'preprocess'):
-            known = sorted(PREPROCESS) if hasattr(body, 'preprocess') else 'None only'
-            raise ValueError(
-                f'config.model.preprocess is {preprocess!r}; for {backbone} there is {known}'
-            )
-        body = body.clone(preprocess=preprocess)
-    kind = normalise or ('batch' if head == 'mlsp' else 'none')
-    return QualityModel(
-        backbone=body,
-        regressor=HEADS[head](outputs * (2 if uncertainty == 'exp' else 1), tuple(hidden), rates),
-        normalise=heads.Normalise(kind, momentum, axis_name),
-        taps=body.taps() if head == 'mlsp' else (),
-        uncertainty=uncertainty,
-        frozen_statistics=frozen_statistics,
-    )

@@ -1,6 +1,7 @@
 """Pooling of feature maps and the regression heads on the pooled vector."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from iqa_jax.models import layers
 
 HIDDEN_INIT = nn.initializers.he_normal()
+GRID = 5  # cells per side of wide MLSP features
 
 
 def valid_part(x: jax.Array, valid: jax.Array | None, size: tuple[int, int]) -> jax.Array | None:
@@ -51,8 +53,56 @@ def mean_and_std(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
     return jnp.concatenate([mean, jnp.sqrt(variance + 1e-6)], axis=-1)
 
 
+def grid(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+    """Area average of GRID x GRID equal cells: [N,H,W,C] -> [N,5,5,C] float32.
+
+    A position that lies in two cells counts in each by its share. Over the rectangle of positions
+    `inside`, bool [N,H,W,1], if given.
+    """
+    if inside is None:
+        rows, columns = (jnp.full(1, length) for length in x.shape[1:3])
+    else:
+        rows, columns = inside.any(2).sum((1, 2)), inside.any(1).sum((1, 2))
+    high, wide = (_cell_shares(n, m) for n, m in zip((rows, columns), x.shape[1:3], strict=True))
+    exact = jax.lax.Precision.HIGHEST
+    bands = jnp.einsum('nih,nhwc->niwc', high, x.astype(jnp.float32), precision=exact)
+    return jnp.einsum('njw,niwc->nijc', wide, bands, precision=exact)
+
+
+def _cell_shares(counts: jax.Array, length: int) -> jax.Array:
+    """Share of each of the first `counts` [N] positions in each cell: [N,5,length], rows sum to 1.
+
+    Measured in fifths of a position, all borders are whole numbers and the shares exact.
+    """
+    first = jnp.arange(length) * GRID
+    start = jnp.arange(GRID)[:, None] * counts[:, None, None]
+    end = start + counts[:, None, None]
+    overlap = jnp.minimum(first + GRID, end) - jnp.maximum(first, start)
+    shares = jnp.maximum(overlap, 0) / counts[:, None, None]
+    return jnp.broadcast_to(shares, (len(counts), GRID, length))
+
+
+class Pooling(NamedTuple):
+    """What becomes of every tap and of the last map: functions of (map, inside), None for nothing.
+
+    Attributes:
+      tap, last: their results are concatenated along the channels.
+    """
+
+    tap: Callable | None = None
+    last: Callable | None = None
+
+
+POOLINGS = {
+    'gap': Pooling(last=global_average),
+    'mean': Pooling(tap=global_average),  # narrow MLSP (Hosu et al., CVPR 2019)
+    'mean_std': Pooling(tap=mean_and_std, last=global_average),
+    'grid5': Pooling(tap=grid),  # wide MLSP
+}
+
+
 class Normalise(nn.Module):
-    """Normalisation of the pooled vector [N,F]: 'none', 'l2' (unit length), 'layer' or 'batch'."""
+    """Normalisation of pooled vectors: 'none', 'l2' (unit length), 'layer' or 'batch'."""
 
     kind: str
     momentum: float = 0.9
@@ -60,7 +110,7 @@ class Normalise(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
-        """[N,F] -> [N,F] float32; raises ValueError on an unknown kind."""
+        """[...,F] -> [...,F] float32; raises ValueError on an unknown kind."""
         if self.kind == 'none':
             return features
         if self.kind == 'l2':
@@ -73,12 +123,36 @@ class Normalise(nn.Module):
         raise ValueError(f'config.model.normalise is {self.kind!r}; use none, l2, layer or batch')
 
 
+class Cells(nn.Module):
+    """Dense layers with ReLU shared by all cells of a grid, then the mean over the cells.
+
+    The published wide head convolves; 25 x 16,928 numbers cannot enter a dense layer as they are.
+    """
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """[N,5,5,F] -> [N,widths[-1]] float32."""
+        x = features
+        for index, width in enumerate(self.widths):
+            x = nn.relu(nn.Dense(width, kernel_init=HIDDEN_INIT, name=f'layer_{index}')(x))
+        return x.mean((1, 2))
+
+
 class Regressor(nn.Module):
-    """Shared hidden layers (Dense, ReLU, dropout), then one linear output per target."""
+    """Shared hidden layers (Dense, ReLU, batch norm, dropout), then one linear output per target.
+
+    norm: 'batch' normalises after the activation, as the heads of AVA-MLSP and KonCept512 do;
+    'none' leaves it out.
+    """
 
     outputs: int
     hidden: Sequence[int] = ()
     dropout: Sequence[float] = ()
+    norm: str = 'none'
+    momentum: float = 0.9
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
@@ -86,6 +160,11 @@ class Regressor(nn.Module):
         x = features
         for index, (width, rate) in enumerate(zip(self.hidden, self.dropout, strict=True)):
             x = nn.relu(nn.Dense(width, kernel_init=HIDDEN_INIT, name=f'hidden_{index}')(x))
+            if self.norm == 'batch':
+                norm = layers.BatchNorm(
+                    1e-3, self.momentum, self.axis_name, name=f'hidden_{index}_bn'
+                )
+                x = norm(x, train)
             x = nn.Dropout(rate, deterministic=not train)(x)
         return nn.Dense(self.outputs, name='output')(x)
 

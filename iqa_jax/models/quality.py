@@ -17,9 +17,9 @@ def minimum_side(backbone: nn.Module) -> int:
 class QualityModel(nn.Module):
     """Predict `outputs` numbers per picture; `build` makes one from names.
 
-    `taps` are the feature maps whose spatial mean and standard deviation enter the pooled vector;
-    without taps it is the global average of the last map, or what the backbone's own `pool` makes
-    of it. `uncertainty` True adds a layer whose softplus is the standard deviation; with 'exp' the
+    `pooling` is a row of `heads.POOLINGS`, `taps` are the feature maps that it reads beside the
+    last one, of which a backbone may have its own `pool`. `cells` turns pooled grids into vectors.
+    `uncertainty` True adds a layer whose softplus is the standard deviation; with 'exp' the
     regressor has twice the outputs, the predictions and then the logarithms of their variances.
     With `frozen_statistics` the backbone normalises by its running statistics in training too,
     which suits small batches of a pretrained network.
@@ -28,7 +28,9 @@ class QualityModel(nn.Module):
     backbone: nn.Module
     regressor: nn.Module
     normalise: nn.Module
+    pooling: str = 'gap'
     taps: tuple[str, ...] = ()
+    cells: nn.Module | None = None
     uncertainty: bool | str = False
     frozen_statistics: bool = False
 
@@ -40,6 +42,8 @@ class QualityModel(nn.Module):
         self, images: jax.Array, train: bool, valid: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Pictures [N,H,W,3] float32 in [0,1] -> (pooled [N,F] float32, maps).
+
+        Of the pooling grid5 it is [N,5,5,F].
 
         valid: int32 [N,2], height and width of the part of each picture that is pooled, from its
         top left corner; the rest is padding. None pools everything. ValueError on sides below
@@ -57,13 +61,17 @@ class QualityModel(nn.Module):
 
         with padding.unseen(valid, images.shape[1:3]):
             last, out = self.backbone(images, train and not self.frozen_statistics)
-        pool = getattr(self.backbone, 'pool', heads.global_average)
-        pooled = [heads.mean_and_std(out[name], inside(out[name])) for name in self.taps]
-        return jnp.concatenate([*pooled, pool(last, inside(last))], axis=-1), out
+        pooling = heads.POOLINGS[self.pooling]
+        pooled = [pooling.tap(out[name], inside(out[name])) for name in self.taps]
+        if pooling.last is not None:
+            pool = getattr(self.backbone, 'pool', pooling.last)
+            pooled.append(pool(last, inside(last)))
+        return jnp.concatenate(pooled, axis=-1), out
 
     def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pooled vectors [N,F] -> (prediction [N,outputs] float32, {} or {'std': [N,outputs]})."""
+        """Pooled [N,F] or [N,5,5,F] -> (prediction [N,outputs], {} or {'std': [N,outputs]})."""
         x = self.normalise(features, train)
+        x = x if self.cells is None else self.cells(x)
         prediction = self.regressor(x, train)
         if not self.uncertainty:
             return prediction, {}

@@ -16,7 +16,7 @@ from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, progress, stages
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import feature_shards, opening
 from iqa_jax.training import saved_model
 
 KEYS = {
@@ -31,8 +31,11 @@ def run(config: dict, workdir: str | Path) -> dict:
 
     With `twin` there is `name_disagreement`, with `uncertainty` `name_std`. `name_seen` is what
     the model's training has to do with the image, as numbered in `exposure`; a model without a
-    record of its training has none.
+    record of its training has none. A config with `features` extracts these instead, see
+    `feature_shards`.
     """
+    if 'features' in config:
+        return feature_shards.extract(config, workdir, _batches)
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from absl import logging
 
-from iqa_jax import models
 from iqa_jax.data.pipeline import Pipeline
 from iqa_jax.runtime import (
     artifacts,
@@ -25,7 +24,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, provenance, train_outputs, train_setup
+from iqa_jax.tasks import opening, provenance, train_features, train_outputs, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -34,7 +33,7 @@ KEYS = {
     'schedule', 'learning_rate', 'decay_at', 'decay_factor', 'weight_decay',
     'decoupled_weight_decay', 'clip_norm', 'freeze', 'rate_scales', 'ohem', 'eval_steps',
     'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'input_threads',
-    'prefetch_steps', 'seed',
+    'prefetch_steps', 'keep', 'seed',
 }  # fmt: skip
 HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
 
@@ -49,11 +48,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     train_setup.check(config)
     ohem = config['ohem']
-    inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
-    if models.is_weight_file(config['init_from']):
-        inputs.append(config['init_from'])
-    elif config['init_from'] not in ('', 'imagenet'):
-        inputs += saved_model.files(config['init_from'])
+    inputs = train_setup.files(config)
     stage = stages.Stage('train', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
@@ -86,12 +81,15 @@ def run(config: dict, workdir: str | Path) -> dict:
     model, tx, train_step = _program(json.dumps([program, total], sort_keys=True))
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
     variables, origin = train_setup.initial_variables(model, config)
+    variables, aside = train_features.set_aside(variables, sources, config)
     train_setup.check_prefixes(config, variables['params'])
     loss_state = train_setup.loss_state(config)
     state = steps.create_state(variables, tx, ohem, images, loss_state)
     key = jax.random.key_data(jax.random.key(config['seed']))
     # Named by what is trained: checkpoints of another config are never continued.
-    saved = checkpoints.Checkpoints(workdir / 'checkpoints' / stage.fingerprint[:16])
+    folder = workdir / 'checkpoints' / stage.fingerprint[:16]
+    saved = checkpoints.Checkpoints(folder)
+    best = train_outputs.Best(folder / 'best', config['keep'], state)
     writer = metric_writer.MetricWriter(workdir)
     first, val_srcc = 0, None
     if (restored := saved.restore(state)) is not None:
@@ -130,6 +128,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                 value = validate(state)
                 val_srcc = value if np.isfinite(value) else None  # all predictions are equal
                 writer.write(step, {'val_srcc': value})
+                best.offer(step, state, val_srcc)
                 speed.restart()
             if step % config['checkpoint_steps'] == 0 or step == total:
                 saved.save(step, state, {'val_srcc': val_srcc})
@@ -139,7 +138,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     writer.close()
 
     # --- what later stages read -------------------------------------------------------------------
-    state = parallel.fetch(state)
+    state = train_features.put_back(best.take(parallel.fetch(state)), aside)
+    val_srcc = val_srcc if best.val_srcc is None else best.val_srcc
     meta = {'config': given, 'versions': artifacts.versions(), 'step': int(state.step)}
     meta |= origin | {'simulated': simulated or origin['simulated']}
     meta |= {'trainings': provenance.trainings(config)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from iqa_jax.data import tables
 from iqa_jax.data.pipeline import Pipeline
+from iqa_jax.runtime import checkpoints
 from iqa_jax.training import saved_model, steps
 
 
@@ -33,3 +34,37 @@ def hard_examples(workdir: Path, state: steps.TrainState, pipeline: Pipeline, ma
     }
     tables.write(path, columns, fingerprint=mark)
     return path
+
+
+class Best:
+    """The weights of the best validation so far, on disk; with keep='last' it does nothing.
+
+    A restarted run repeats steps: what is not later than the best one has been offered before.
+    """
+
+    PARTS = ('step', 'params', 'batch_stats', 'mask', 'twin_batch_stats')
+
+    def __init__(self, folder: Path, keep: str, state: steps.TrainState):
+        self._saved = checkpoints.Checkpoints(folder, keep=1) if keep == 'best' else None
+        self._step, self.val_srcc, self._last = 0, None, None
+        if self._saved and (found := self._saved.restore(self._parts(state))) is not None:
+            self._step, self._last, self.val_srcc = found[0], found[1], found[2]['val_srcc']
+
+    def offer(self, step: int, state: steps.TrainState, val_srcc: float | None) -> None:
+        """Keeps a state that validates better than all before; None is no better than any."""
+        if not self._saved or val_srcc is None or step <= self._step:
+            return
+        if self.val_srcc is None or val_srcc > self.val_srcc:
+            self._step, self.val_srcc, self._last = step, val_srcc, None
+            self._saved.save(step, self._parts(state), {'val_srcc': val_srcc})
+
+    def take(self, state: steps.TrainState) -> steps.TrainState:
+        """The last state with the weights of the best; the last one itself if there is no best."""
+        if not self._step:
+            return state
+        found = self._saved.restore(self._parts(state))[1] if self._last is None else self._last
+        self._saved.close()
+        return state.replace(**found)
+
+    def _parts(self, state: steps.TrainState) -> dict:
+        return {name: getattr(state, name) for name in self.PARTS}

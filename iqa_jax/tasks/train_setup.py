@@ -11,11 +11,11 @@ import numpy as np
 
 from iqa_jax import models
 from iqa_jax.data import exposure, manifest, tables
-from iqa_jax.data.pipeline import Source
+from iqa_jax.data.pipeline import Source, feature_store
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import parallel
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import opening, train_features
 from iqa_jax.training import losses, pruning, saved_model, steps
 
 OHEM_KEYS = {'ratio', 'refresh', 'twin_weight', 'consistency_weight', 'batch_stats', 'crops'}
@@ -24,7 +24,8 @@ OHEM_CHOICES = {
     'batch_stats': ('shared', 'separate'),
     'crops': ('same', 'different'),
 }
-DATABASE_KEYS = {'manifest', 'scores', 'weight'}
+DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
+KEEPS = ('last', 'best')
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
 POSITIVE = (
     'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
@@ -45,7 +46,8 @@ def check(config: dict) -> None:
     if not config['databases']:
         raise ValueError('config.databases is empty; name at least one.')
     for name, database in config['databases'].items():
-        opening.check_keys(database, DATABASE_KEYS, f'config.databases.{name}')
+        # Features are the exception: most databases have none.
+        opening.check_keys({'features': '', **database}, DATABASE_KEYS, f'config.databases.{name}')
     opening.check_known(config['model'], MODEL_KEYS, 'config.model')
     losses.get(config['loss'])
     opening.check_keys(
@@ -58,6 +60,8 @@ def check(config: dict) -> None:
                 'shorten config.targets.'
             )
         _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
+    _check_choice(config, 'keep', KEEPS, 'config')
+    train_features.check(config)
     if config['ohem'] is not None:
         opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
         for name, allowed in OHEM_CHOICES.items():
@@ -67,6 +71,18 @@ def check(config: dict) -> None:
 def _check_choice(config: Mapping, name: str, allowed: Iterable[str], where: str) -> None:
     if config[name] not in allowed:
         raise ValueError(f'{where}.{name}={config[name]!r}; use one of {", ".join(allowed)}.')
+
+
+def files(config: dict) -> list[str | Path]:
+    """Every file that training reads, images aside."""
+    found: list[str | Path] = []
+    for database in config['databases'].values():
+        found += [database[k] for k in ('manifest', 'scores', 'features') if database.get(k)]
+    if models.is_weight_file(config['init_from']):
+        found.append(config['init_from'])
+    elif config['init_from'] not in ('', 'imagenet'):
+        found += saved_model.files(config['init_from'])
+    return found
 
 
 def check_prefixes(config: dict, params: dict) -> None:
@@ -97,7 +113,8 @@ def load_databases(config: dict) -> tuple[list[Source], list[Source], bool]:
                 continue
             rows = manifest.in_splits(columns, (split,), database['manifest'])
             targets, spread = _targets(rows, database, config)
-            sources.append(Source(rows, targets, spread, database['weight']))
+            found = database.get('features', '')
+            sources.append(Source(rows, targets, spread, database['weight'], found))
     return parts['train'], parts['val'], simulated
 
 
@@ -201,14 +218,16 @@ def trained_on(
 
 
 class Validation:
-    """SRCC of mean prediction and mean target on whole images, mean over databases.
+    """SRCC of mean prediction and mean target on whole images or features, mean over databases.
 
     Of each database an even subset of `config.eval_images` in manifest order is scored, so that
     every photograph and type stays represented.
     """
 
     def __init__(self, sources: list[Source], config: dict):
-        self._sources = [(source, ImageStore(source.columns)) for source in sources]
+        self._sources = [
+            (source, feature_store([source]) or ImageStore(source.columns)) for source in sources
+        ]
         self._images, self._batch = config['eval_images'], config['eval_batch_size']
         spec = json.dumps(config['model'], sort_keys=True)
         self._score = saved_model.score_step(spec, len(output_names(config)), False)
@@ -224,9 +243,10 @@ class Validation:
             chosen = np.unique(np.linspace(0, n - 1, min(n, self._images)).astype(int))
             predicted = np.empty(len(chosen), np.float32)
             for first in range(0, len(chosen), self._batch):
-                images = store.load(chosen[first : first + self._batch])
-                for rows in by_shape(images):
-                    batch = {'image': np.stack([images[i] for i in rows])}
+                loaded = store.load(chosen[first : first + self._batch])
+                name = 'features' if source.features else 'image'
+                for rows in by_shape(loaded):
+                    batch = {name: np.stack([loaded[i] for i in rows])}
                     found = self._score(variables, batch)['prediction'].mean(axis=1)
                     predicted[first + np.array(rows)] = found
             if not np.isfinite(predicted).all():
@@ -235,8 +255,8 @@ class Validation:
         return float(np.mean(values))
 
 
-def by_shape(images: list[np.ndarray]) -> list[list[int]]:
-    """Positions of images of equal shape, which one batch can hold."""
+def by_shape(images: Iterable[np.ndarray]) -> list[list[int]]:
+    """Positions of images, or features, of equal shape, which one batch can hold."""
     groups: dict[tuple, list[int]] = {}
     for i, image in enumerate(images):
         groups.setdefault(image.shape, []).append(i)

@@ -163,7 +163,7 @@ def make_train_step(
 
 
 def make_score_step(model: nn.Module, twin: bool) -> Callable:
-    """Builds `score(variables, batch) -> {'prediction': [B, K], ...}` for whole images.
+    """Builds `score(variables, batch) -> {'prediction': [B, K], ...}`, of images or of features.
 
     `variables` holds params and batch_stats and, for `twin`, twin_params and twin_batch_stats; the
     result then has `twin` [B, K] too. A model with uncertainty adds `std` [B, K]. `valid` of the
@@ -171,16 +171,29 @@ def make_score_step(model: nn.Module, twin: bool) -> Callable:
     """
 
     def score(variables: dict, batch: dict) -> dict:
-        images, valid = to_float(batch['image']), batch.get('valid')
+        if 'features' in batch:
+            inputs, options = batch['features'], {'method': 'regress'}
+        else:
+            inputs, options = to_float(batch['image']), {'valid': batch.get('valid')}
         full = {'params': variables['params'], 'batch_stats': variables['batch_stats']}
-        prediction, out = model.apply(full, images, train=False, valid=valid)
+        prediction, out = model.apply(full, inputs, train=False, **options)
         result = {'prediction': prediction} | {k: out[k] for k in ('std',) if k in out}
         if twin:
             pruned = {
                 'params': variables['twin_params'],
                 'batch_stats': variables['twin_batch_stats'],
             }
-            result['twin'] = model.apply(pruned, images, train=False, valid=valid)[0]
+            result['twin'] = model.apply(pruned, inputs, train=False, **options)[0]
         return result
 
     return score
+
+
+def make_extract_step(model: nn.Module) -> Callable:
+    """Builds `extract(variables, batch) -> {'features': [B, ...] float32}` for whole images."""
+
+    def extract(variables: dict, batch: dict) -> dict:
+        images = to_float(batch['image'])
+        return {'features': model.apply(variables, images, train=False, method='extract')[0]}
+
+    return extract

@@ -1,0 +1,31 @@
+"""MLSP features of every image of a manifest, whole and at its own size, for heads on top of them.
+
+    python -m iqa_jax.main --config configs/extract_features.py --workdir runs/quickstart/features
+
+ImageNet weights here; `--config.model=DIR` takes the backbone of any saved model instead, which is
+the other half of DeepFL-IQA's comparison. A poolings' vector is 'gap' (the last map's average),
+'mean' (narrow MLSP: the average of every tap), 'mean_std' (with standard deviations) or 'grid5'
+(wide MLSP: 5x5 area averages of every tap).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '' or 'smoke'."""
+    smoke = arg == 'smoke'
+    return ConfigDict(
+        {
+            'task': 'score',
+            'root': 'runs/quickstart',
+            'manifest': 'rate/rated.parquet',
+            'splits': ('train', 'val', 'test') if not smoke else ('train', 'val'),
+            'model': 'pretrain/model' if smoke else 'imagenet',  # | folder of a saved model
+            'features': {
+                'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'pooling': 'mean_std',  # | 'mean' | 'grid5' | 'gap'
+            },
+            'batch_size': 4,
+            'shard_size': 16 if smoke else 256,
+        }
+    )

@@ -1,0 +1,79 @@
+"""DeepFL-IQA's second stage: a regression head on features that were extracted once.
+
+    python -m iqa_jax.main --config configs/train_mlsp.py --workdir runs/quickstart/mlsp
+
+The head of AVA-MLSP and KonCept512 (2048, 1024, 256, 1; ReLU, batch norm, dropout); `:short` is
+that of the eleven sub-heads (512, 256, 1). The saved result is the whole model, backbone included.
+Squared error, Adam, 30 epochs of batches of 64, the best validation kept; the paper chooses the
+learning rate from 1e-1 to 1e-5 on validation.
+"""
+
+from ml_collections import ConfigDict
+
+HEADS = {
+    '': {'hidden': (2048, 1024, 256), 'dropout': (0.25, 0.25, 0.5), 'hidden_norm': 'batch'},
+    'short': {'hidden': (512, 256), 'dropout': (0.25, 0.5), 'hidden_norm': 'none'},
+    'smoke': {'hidden': (16, 8), 'dropout': (0.25, 0.5), 'hidden_norm': 'batch'},
+}
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """arg: '', 'short' or 'smoke'."""
+    smoke = arg == 'smoke'
+    return ConfigDict(
+        {
+            'task': 'train',
+            'root': 'runs/quickstart',
+            # --- data ---
+            'databases': {
+                'rated': {
+                    'manifest': 'rate/rated.parquet',
+                    'scores': '',
+                    'weight': 1.0,
+                    'features': 'features/features.parquet',
+                },
+            },
+            'targets': ('mos',),
+            'crop': (64, 64),  # shapes the first weights only: features are of whole images
+            'batch_size': 8 if smoke else 64,
+            'cache_mb': 0,
+            'input_threads': 2,
+            'prefetch_steps': 4,
+            # --- model ---
+            'model': {
+                'backbone': 'tiny' if smoke else 'efficientnet_lite0',
+                'head': 'mlsp',
+                'pooling': 'mean_std',
+                'normalise': 'batch',
+                **HEADS[arg],
+            },
+            'init_from': 'pretrain/model' if smoke else 'imagenet',  # what extracted the features
+            'init_output_scale': 1.0,
+            # --- objective ---
+            'loss': 'mse',
+            'loss_options': {},
+            'ohem': None,
+            # --- optimiser ---
+            'total_steps': None,
+            'total_epochs': 2 if smoke else 30,
+            'total_examples': None,
+            'warmup_steps': 0,
+            'schedule': 'constant',
+            'learning_rate': 1e-3,
+            'decay_at': (),
+            'decay_factor': 1.0,
+            'weight_decay': 0.0,
+            'decoupled_weight_decay': True,
+            'clip_norm': 1e6,  # none
+            'freeze': (),
+            'rate_scales': {},
+            # --- housekeeping ---
+            'eval_steps': 2 if smoke else 24,
+            'eval_images': 10_000,  # features are cheap: all of them
+            'eval_batch_size': 64,
+            'keep': 'best',
+            'checkpoint_steps': 4 if smoke else 240,
+            'log_steps': 2 if smoke else 24,
+            'seed': 0,
+        }
+    )

@@ -1,0 +1,98 @@
+"""A score run that keeps pooled features instead of scores, for heads that are trained on them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax import models
+from iqa_jax.data import features, manifest, tables
+from iqa_jax.data.store import ImageStore
+from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.tasks import opening, train_setup
+from iqa_jax.training import extraction, saved_model
+
+KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size'}
+FEATURE_KEYS = {'backbone', 'pooling'}
+
+
+def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
+    """Writes features.parquet, the shards it names and quarantine.csv, see `data.features`.
+
+    Images are read whole, at their own size. One whose features float16 cannot hold is quarantined.
+
+    Args:
+      config: with KEYS; `model` is the folder of a saved model, of whatever pooling and head, or
+        'imagenet'.
+      workdir: of the run; finished shards in it are kept.
+      batches: (store, rows, size, quarantine) -> (rows, images) of all that can be read.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    wanted = config['features']
+    opening.check_keys(wanted, FEATURE_KEYS, 'config.features')
+    models.extractor(wanted['backbone'], wanted['pooling'])
+    source = config['model']
+    inputs = [config['manifest']] + ([] if source == 'imagenet' else saved_model.files(source))
+    identity = given | {'unsigned_files': opening.unsigned_files(config['manifest'])}
+    stage = stages.Stage('score', workdir, identity, inputs=inputs)
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    columns = manifest.in_splits(
+        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+    )
+    variables, store = extraction.load(source, wanted['backbone']), ImageStore(columns)
+    placed = parallel.place(variables)
+    shape = extraction.shape(wanted['backbone'], wanted['pooling'])
+    n, size, extracted, shards = len(store), config['shard_size'], 0, []
+    with progress.progress(total=n, desc='score', unit='images') as bar:
+        for first in range(0, n, size):
+            rows = np.arange(first, min(first + size, n))
+            shards.append(workdir / 'shards' / f'{first:09d}.npy')
+            mark = artifacts.fingerprint([stage.fingerprint, first])
+            if not artifacts.is_current(shards[-1], mark):
+                found, bad = _extract_rows(placed, store, rows, config, batches)
+                kept = [row for row in rows.tolist() if row in found]
+                vectors = np.stack([found[row] for row in kept]) if kept else np.empty((0, *shape))
+                ids = store.columns['image_id'][kept].tolist()
+                features.write_shard(shards[-1], ids, vectors, bad, mark)
+                artifacts.crash_point('score.shard')
+                extracted += len(rows)
+            bar.update(len(rows))
+    about = wanted | {'extractor': extraction.digest(variables), 'shape': list(shape)}
+    about |= {'dtype': 'float16', 'crop': 'whole image'}
+    index = features.write_index(workdir, shards, about, stage.fingerprint)
+    quarantine = [e for path in shards for e in artifacts.meta(path)['meta']['quarantine']]
+    outputs = [workdir / features.INDEX, workdir / 'quarantine.csv', *shards]
+    artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
+    seconds = time.monotonic() - start
+    summary = {
+        'images': len(index['image_id']),
+        'features': int(np.prod(shape)),
+        'quarantined': len(quarantine),
+        'seconds': seconds,
+        'headline': f'{extracted / seconds:.1f} images/s',
+        'artifact': features.INDEX,
+    }
+    return stage.finish(summary, outputs)
+
+
+def _extract_rows(
+    variables: dict, store: ImageStore, rows: np.ndarray, config: dict, batches: Callable
+) -> tuple[dict[int, np.ndarray], list[dict]]:
+    """Features by row, and what cannot be read or stored by name."""
+    step = extraction.step(config['features']['backbone'], config['features']['pooling'])
+    found, bad = {}, []
+    for members, images in batches(store, rows, config['batch_size'], bad):
+        for positions in train_setup.by_shape(images):
+            batch = {'image': np.stack([images[p] for p in positions])}
+            vectors = step(variables, batch)['features']
+            for position, vector in zip(positions, vectors, strict=True):
+                if reason := features.refusal(vector):
+                    name = str(store.columns['image_id'][members[position]])
+                    bad.append({'file': name, 'reason': reason})
+                else:
+                    # Half the memory of a shard; it is what will be stored.
+                    found[members[position]] = vector.astype(np.float16)
+    return found, bad

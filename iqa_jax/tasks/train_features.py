@@ -1,0 +1,90 @@
+"""Training a head on stored features: the backbone is set aside and put back into the result."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from iqa_jax.data import features
+from iqa_jax.data.pipeline import Source
+from iqa_jax.models import HEADS
+from iqa_jax.training import extraction, steps
+
+# What must be the same when features are made and when a head is trained on them, and its name.
+COMPARED = {'backbone': 'backbone', 'pooling': 'pooling', 'extractor': 'weights'}
+
+
+def check(config: dict) -> None:
+    """Raises a ValueError where only some databases have features, or images are needed too."""
+    without = [name for name, entry in config['databases'].items() if not entry.get('features')]
+    if len(without) == len(config['databases']):
+        return
+    if without:
+        raise ValueError(
+            f'config.databases.{without[0]} has no features, others have; extract them for all.'
+        )
+    if config['ohem'] is not None:
+        raise ValueError('config.ohem prunes convolutions, which features have not; set it None.')
+    if not config['init_from']:
+        raise ValueError(
+            "config.init_from='' with features; name the model that extracted them, or 'imagenet'."
+        )
+
+
+def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dict, dict]:
+    """(what is trained, the backbone): neither the optimiser nor a step sees the second.
+
+    Raises:
+      ValueError: the features were extracted by another backbone or pooling than the model has.
+    """
+    paths = sorted({source.features for source in sources} - {''})
+    if not paths:
+        return variables, {}
+    spec = config['model']
+    ours = {
+        'backbone': spec['backbone'],
+        'pooling': spec.get('pooling') or HEADS[spec.get('head', 'mlsp')].pooling,
+        'extractor': extraction.digest(variables),
+    }
+    for path in paths:
+        theirs = features.describe(path)
+        for key, what in (
+            ('backbone', 'backbone'),
+            ('pooling', 'pooling'),
+            ('extractor', 'weights'),
+        ):
+            if theirs[key] != ours[key]:
+                raise ValueError(
+                    f'{path} was extracted with the {what} {theirs[key]}, the model has '
+                    f'{ours[key]}; set config.model and config.init_from as they were then, or '
+                    'extract the features again.'
+                )
+    aside = extraction.backbone_of(variables)
+    rest = {
+        name: {key: value for key, value in tree.items() if key not in aside.get(name, {})}
+        for name, tree in variables.items()
+    }
+    return (_at_targets(rest, sources) if config['loss'] == 'mse' else rest), aside
+
+
+def _at_targets(variables: dict, sources: list[Source]) -> dict:
+    """The output layer moved to the mean and spread of the targets.
+
+    Opinions around 60 are hundreds of Adam's steps away from outputs around 0.
+    """
+    regressor = variables['params']['regressor']
+    if 'output' not in regressor:
+        return variables
+    targets = np.concatenate([source.targets for source in sources])
+    output = {
+        'kernel': regressor['output']['kernel'] * targets.std(0, dtype=np.float32),
+        'bias': jnp.asarray(targets.mean(0), jnp.float32),
+    }
+    params = variables['params'] | {'regressor': regressor | {'output': output}}
+    return variables | {'params': params}
+
+
+def put_back(state: steps.TrainState, aside: dict) -> steps.TrainState:
+    """The state of the whole model."""
+    return state.replace(
+        params=state.params | aside.get('params', {}),
+        batch_stats=state.batch_stats | aside.get('batch_stats', {}),
+    )

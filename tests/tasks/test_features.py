@@ -1,0 +1,295 @@
+"""Features extracted once, and heads trained on them: equal to the whole model, resumable."""
+
+import functools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import iqa_jax
+from iqa_jax import models
+from iqa_jax.data import features, manifest, tables
+from iqa_jax.data.pipeline import Source
+from iqa_jax.images import io
+from iqa_jax.runtime import artifacts
+from iqa_jax.tasks import score, train, train_features
+from iqa_jax.training import extraction, saved_model, steps
+
+SPEC = {'backbone': 'tiny', 'head': 'gap'}
+SIZES = [(32, 48), (40, 32), (32, 48)]  # of the pictures, in turn
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    """A saved model, 12 rated pictures, one of them damaged, in train and val; their features."""
+    folder = tmp_path_factory.mktemp('features')
+    model = models.build(**SPEC, outputs=2)
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = init(jax.random.key(1), np.zeros((1, 32, 32, 3), np.float32))
+    state = steps.create_state(variables, _NoOptimiser(), None, 0)
+    meta = {'origin': '', 'simulated': False}
+    saved_model.save(folder / 'model', state, SPEC, ['a', 'b'], meta, '')
+    rng = np.random.default_rng(0)
+    names = [f'p{i:02d}' for i in range(12)]
+    for i, name in enumerate(names):
+        image = rng.integers(0, 256, (*SIZES[i % 3], 3), np.uint8)
+        (folder / f'{name}.png').write_bytes(io.encode_png(image))
+    (folder / 'p05.png').write_bytes(b'no picture')
+    columns = {
+        'image_id': np.array(names, object),
+        'file': np.array([str(folder / f'{name}.png') for name in names], object),
+        'split': np.array(['train'] * 8 + ['val'] * 4, object),
+        'mos': rng.uniform(0, 100, 12).astype(np.float32),
+    }
+    manifest.write(folder / 'all.parquet', columns, {})
+    good = tables.select(columns, np.array(names) != 'p05')
+    manifest.write(folder / 'rated.parquet', good, {})
+    score.run(extract_config(folder), folder / 'mean_std')
+    return folder
+
+
+class _NoOptimiser:
+    """State of the optimiser is no part of a saved model."""
+
+    def init(self, params):
+        return ()
+
+
+def extract_config(folder, pooling: str = 'mean_std', **changes) -> dict:
+    return {
+        'task': 'score', 'root': str(folder), 'manifest': 'all.parquet', 'model': 'model',
+        'splits': ('train', 'val'), 'features': {'backbone': 'tiny', 'pooling': pooling},
+        'batch_size': 2, 'shard_size': 5,
+    } | changes  # fmt: skip
+
+
+def train_config(folder, **changes) -> dict:
+    return {
+        'task': 'train', 'root': str(folder), 'targets': ('mos',), 'crop': (32, 32),
+        'databases': {
+            'rated': {
+                'manifest': 'rated.parquet', 'scores': '', 'weight': 1.0,
+                'features': 'mean_std/features.parquet',
+            },
+        },
+        'batch_size': 3, 'cache_mb': 1, 'input_threads': 1, 'prefetch_steps': 1,
+        'model': {
+            'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'batch', 'hidden': (8, 4),
+            'hidden_norm': 'batch', 'dropout': (0.25, 0.5),
+        },
+        'init_from': 'model', 'init_output_scale': 1.0, 'loss': 'mse', 'loss_options': {},
+        'ohem': None, 'total_steps': 6, 'total_epochs': None, 'total_examples': None,
+        'warmup_steps': 0, 'schedule': 'constant', 'learning_rate': 1e-2, 'decay_at': (),
+        'decay_factor': 1.0, 'weight_decay': 0.0, 'decoupled_weight_decay': True, 'clip_norm': 1e6,
+        'freeze': (), 'rate_scales': {}, 'keep': 'last', 'eval_steps': 2, 'eval_images': 4,
+        'eval_batch_size': 2, 'checkpoint_steps': 3, 'log_steps': 3, 'seed': 0,
+    } | changes  # fmt: skip
+
+
+def database(**changes) -> dict:
+    entry = {'manifest': 'rated.parquet', 'scores': '', 'weight': 1.0}
+    return {'databases': {'rated': entry | changes}}
+
+
+@pytest.fixture(scope='module')
+def trained(world):
+    """The folder of a head trained on the features, its best validation kept."""
+    train.run(train_config(world, keep='best'), world / 'best')
+    return world / 'best'
+
+
+def test_features_are_those_of_the_backbone_in_half_precision(world):
+    table, meta = tables.read(world / 'mean_std/features.parquet')
+    assert table['image_id'].tolist() == [f'p{i:02d}' for i in range(12) if i != 5]
+    assert meta['shape'] == [2 * (16 + 16 + 32) + 32] and meta['crop'] == 'whole image'
+    quarantine = tables.read(world / 'mean_std/quarantine.csv')[0]
+    assert len(quarantine['file']) == 1 and quarantine['file'][0] == 'p05'
+    store = features.FeatureStore(
+        [(str(world / 'mean_std/features.parquet'), np.array(['p07', 'p00'], object))]
+    )
+    model = models.extractor('tiny', 'mean_std')
+    variables = saved_model.load(world / 'model').variables
+    got = store.load(np.array([0, 1]))
+    for vector, name in zip(got, ('p07', 'p00'), strict=True):
+        image = io.decode((world / f'{name}.png').read_bytes())[None] / np.float32(255)
+        run = jax.jit(functools.partial(model.apply, train=False, method='extract'))
+        expected = np.asarray(run(extraction.backbone_of(variables), image)[0][0])
+        np.testing.assert_allclose(vector, expected, rtol=2**-10, atol=1e-6)
+        assert np.abs(vector - vector.astype(np.float16)).max() == 0
+
+
+def test_finished_shards_are_kept_and_missing_ones_made_again(world, tmp_path, monkeypatch):
+    shutil.copytree(world / 'mean_std', tmp_path / 'run')
+    before = (tmp_path / 'run/shards/000000005.npy').read_bytes()
+    (tmp_path / 'run/shards/000000005.npy').unlink()
+    seen = []
+    write = features.write_shard
+    monkeypatch.setattr(
+        features, 'write_shard', lambda path, *rest: seen.append(path.name) or write(path, *rest)
+    )
+    score.run(extract_config(world), tmp_path / 'run')
+    assert seen == ['000000005.npy']
+    assert (tmp_path / 'run/shards/000000005.npy').read_bytes() == before
+    score.run(extract_config(world), tmp_path / 'run')
+    assert len(seen) == 1
+
+
+def test_a_damaged_shard_is_refused(world, tmp_path):
+    shutil.copytree(world / 'mean_std', tmp_path / 'run')
+    path = tmp_path / 'run/shards/000000000.npy'
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(artifacts.DamagedArtifact, match='is damaged'):
+        features.FeatureStore([(str(tmp_path / 'run' / features.INDEX), np.array(['p00'], object))])
+
+
+def test_what_float16_cannot_hold_is_quarantined_by_name(world, tmp_path, monkeypatch):
+    real = extraction.step
+
+    def large(backbone, pooling):
+        def step(variables, batch):
+            found = real(backbone, pooling)(variables, batch)['features']
+            return {'features': np.where(np.arange(found.shape[1]) == 3, 65520.0, found)}
+
+        return step
+
+    monkeypatch.setattr(extraction, 'step', large)
+    summary = score.run(extract_config(world, splits=('val',)), tmp_path / 'run')
+    assert summary['images'] == 0 and summary['quarantined'] == 4
+    reasons = tables.read(tmp_path / 'run/quarantine.csv')[0]['reason']
+    assert reasons[0] == 'its largest feature is 65520, more than float16 holds (65504)'
+    assert features.refusal(np.array([65504.0, np.inf])) == 'its features are not finite'
+    assert features.refusal(np.array([-65504.0])) == ''
+
+
+def test_a_head_on_features_is_the_whole_model(world, trained):
+    model = iqa_jax.load_model(trained / 'model')
+    built = saved_model.build(model.spec, 1)
+    ids = np.array([f'p{i:02d}' for i in (0, 1, 2, 9)], object)
+    store = features.FeatureStore([(str(world / 'mean_std/features.parquet'), ids)])
+    variables = {name: model.variables[name] for name in ('params', 'batch_stats')}
+    expected, _ = built.apply(variables, store.load(np.arange(4)), train=False, method='regress')
+    images = [io.decode((world / f'{name}.png').read_bytes()) for name in ids]
+    # Sides are multiples of 8, so that no picture is padded.
+    found = np.concatenate([model.score(image, bucket_step=8) for image in images])
+    np.testing.assert_allclose(found, expected[:, 0], rtol=2e-3, atol=2e-3)
+    assert np.ptp(found) > 0.01
+    theirs = saved_model.load(world / 'model').variables
+    assert extraction.digest(variables) == extraction.digest(theirs)
+
+
+def test_neither_optimiser_nor_checkpoint_holds_the_backbone(world, trained):
+    record = next((trained / 'checkpoints').glob('*/step_6.json'))
+    leaves = json.loads(record.read_text())['leaves']
+    assert leaves and not [name for name in leaves if 'backbone' in name]
+    assert [name for name in leaves if 'opt_state' in name and 'hidden_0' in name]
+
+
+def test_the_output_starts_at_mean_and_spread_of_the_targets(world):
+    path, n = str(world / 'mean_std/features.parquet'), 11
+    columns = manifest.read(world / 'rated.parquet')
+    targets = np.linspace(40, 80, n, dtype=np.float32)[:, None]
+    source = Source(columns, targets, np.zeros(n, np.float32), 1.0, path)
+    backbone = extraction.backbone_of(saved_model.load(world / 'model').variables)
+    output = {'kernel': np.full((4, 1), 0.5, np.float32), 'bias': np.zeros(1, np.float32)}
+    variables = {
+        'params': backbone['params'] | {'regressor': {'output': output}},
+        'batch_stats': backbone['batch_stats'],
+    }
+    config = train_config(world)
+    trained, aside = train_features.set_aside(variables, [source], config)
+    moved = trained['params']['regressor']['output']
+    assert list(trained['params']) == ['regressor'] and trained['batch_stats'] == {}
+    np.testing.assert_allclose(moved['bias'], 60, rtol=1e-6)
+    np.testing.assert_allclose(moved['kernel'], 0.5 * targets.std(), rtol=1e-6)
+    assert extraction.digest(aside) == extraction.digest(variables)
+    ranked, _ = train_features.set_aside(variables, [source], config | {'loss': 'fidelity'})
+    assert ranked['params']['regressor']['output'] is output
+
+
+def test_the_best_validation_is_kept(world, trained):
+    rows = [json.loads(x) for x in (trained / 'metrics.jsonl').read_text().splitlines()]
+    values = {row['step']: row['val_srcc'] for row in rows if 'val_srcc' in row}
+    assert sorted(values) == [2, 4, 6]
+    best = max(values.values())
+    first = min(step for step, value in values.items() if value == best)
+    summary = json.loads((trained / 'stage.json').read_text())
+    assert summary['val_srcc'] == best
+    assert saved_model.load(trained / 'model').meta['step'] == first
+
+
+def test_a_stopped_run_ends_with_the_same_best_weights(world, trained, tmp_path, monkeypatch):
+    def stop(point: str) -> None:
+        if point == 'train.checkpoint':
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, 'crash_point', stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(train_config(world, keep='best'), tmp_path / 'run')
+    assert not (tmp_path / 'run/model').exists()
+    train.run(train_config(world, keep='best'), tmp_path / 'run')
+    again = (tmp_path / 'run/model/weights.msgpack').read_bytes()
+    assert again == (trained / 'model/weights.msgpack').read_bytes()
+
+
+def test_wide_features_train_through_their_cells(world):
+    score.run(extract_config(world, 'grid5', splits=('val',)), world / 'grid5')
+    assert features.describe(world / 'grid5/features.parquet')['shape'] == [5, 5, 64]
+    model = {'backbone': 'tiny', 'pooling': 'grid5', 'cells': (4,), 'normalise': 'layer'}
+    columns = manifest.read(world / 'rated.parquet')
+    few = tables.select(columns, columns['split'] == 'val') | {'split': np.array(['train'] * 4)}
+    manifest.write(world / 'few.parquet', few, {})
+    entry = database(manifest='few.parquet', features='grid5/features.parquet')
+    train.run(train_config(world, model=model, total_steps=2, **entry), world / 'grid5_head')
+    variables = iqa_jax.load_model(world / 'grid5_head/model').variables
+    assert variables['params']['cells']['layer_0']['kernel'].shape == (64, 4)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (
+            {'model': {'backbone': 'tiny', 'pooling': 'mean'}},
+            'with the pooling mean_std, the model',
+        ),
+        ({'init_from': ''}, r"config\.init_from='' with features"),
+        ({'ohem': {}}, r'config\.ohem prunes convolutions'),
+        ({'keep': 'all'}, r"config\.keep='all'; use one of last, best"),
+        (
+            database(manifest='all.parquet', features='mean_std/features.parquet'),
+            'has no row for 1',
+        ),
+        (database(features='nothing.parquet'), 'nothing.parquet'),
+    ],
+)
+def test_features_that_do_not_fit_are_a_sentence(world, tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train.run(train_config(world, **changes), tmp_path / 'out')
+
+
+def test_features_of_other_weights_are_refused(world, tmp_path):
+    shutil.copytree(world / 'mean_std', tmp_path / 'set')
+    path = tmp_path / 'set/features.parquet'
+    table, meta = tables.read(path)
+    tables.write(path, table, meta | {'extractor': 'another'})
+    entry = database(features=str(path))
+    with pytest.raises(ValueError, match='extracted with the weights another, the model has'):
+        train.run(train_config(world, **entry), tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'features': {'backbone': 'tiny'}}, r'config\.features\.pooling is missing'),
+        ({'features': {'backbone': 'tiny', 'pooling': 'max'}}, "pooling is 'max'"),
+        ({'features': {'backbone': 'resnet18', 'pooling': 'gap'}}, 'holds tiny, config.features'),
+        ({'twin': True}, r'config\.twin is not a key'),
+    ],
+)
+def test_an_extraction_that_cannot_be_is_a_sentence(world, tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        score.run(extract_config(world, **changes), tmp_path / 'out')
