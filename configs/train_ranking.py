@@ -47,11 +47,14 @@ def get_config(arg: str = '') -> ConfigDict:
             },
             'ohem': {
                 'ratio': 0.3,
+                'mask': 'magnitude',  # | 'random' | 'none'
                 'refresh': 'epoch',  # | 'fixed' | 'step'
-                'twin_weight': 1.0,
+                'twin_weight': 1.0,  # of the loss of the pruned branch
                 'consistency_weight': 0.1,
-                'batch_stats': 'shared',  # | 'separate'
+                'stop_gradient': False,  # True: consistency does not move the full branch
+                'batch_stats': 'shared',  # | 'dual'
                 'crops': 'same',  # | 'different'
+                'layers': 'convolutions',  # | 'all': dense layers too
             },
             # --- optimiser ---
             'total_steps': 8 if smoke else 60,

@@ -80,8 +80,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     variables, origin = train_setup.initial_variables(model, config)
     train_setup.check_prefixes(config, variables['params'])
     loss_state = train_setup.loss_state(config)
-    state = steps.create_state(variables, tx, ohem, images, loss_state)
     key = jax.random.key_data(jax.random.key(config['seed']))
+    state = steps.create_state(variables, tx, ohem, images, loss_state, key)
     # Named by what is trained: checkpoints of another config are never continued.
     saved = checkpoints.Checkpoints(workdir / 'checkpoints' / stage.fingerprint[:16])
     writer = metric_writer.MetricWriter(workdir)
@@ -94,7 +94,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     state = parallel.place(state)
     if ohem is not None and first == 0:
         logging.info(
-            'The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask)
+            'The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask, ohem['layers'])
         )
 
     # --- loop -----------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         for step, batch in enumerate(bar, first + 1):
             state, metrics = train_step(state, batch, key)
             if ohem is not None and ohem['refresh'] == 'epoch' and step % epoch == 0:
-                state = refresh_mask(state, ohem['ratio'])
+                state = refresh_mask(state, ohem, key, step // epoch)
             if step % config['log_steps'] == 0 or step == total:
                 values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
                 if not np.isfinite(values['loss']):
@@ -171,16 +171,18 @@ def _program(key: str):
     rate = schedules.learning_rate(config, total, config['warmup_steps'])
     tx = schedules.optimizer(config, rate)
     step = steps.make_train_step(
-        model, tx, losses.get(config['loss']), config['loss_options'], config['ohem']
+        model, tx, losses.get(config['loss']), config['loss_options'], config['ohem'], config['freeze']
     )
     return model, tx, parallel.train_step(step)
 
 
-def refresh_mask(state: steps.TrainState, ratio: float) -> steps.TrainState:
+def refresh_mask(state: steps.TrainState, ohem: dict, key, count: int) -> steps.TrainState:
     """Prunes the twin anew from the latest weights (co-evolution of the two branches)."""
-    return state.replace(mask=parallel.place(_magnitude_mask(state.params, ratio)))
+    mask = _make_mask(json.dumps(ohem, sort_keys=True))(state.params, key, count)
+    return state.replace(mask=parallel.place(mask))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _magnitude_mask(params, ratio):
-    return pruning.magnitude_mask(params, ratio)
+@functools.lru_cache(maxsize=4)
+def _make_mask(ohem: str):
+    options = json.loads(ohem)
+    return jax.jit(lambda params, key, count: pruning.make_mask(params, options, key, count))

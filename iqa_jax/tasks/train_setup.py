@@ -18,12 +18,15 @@ from iqa_jax.runtime import parallel
 from iqa_jax.tasks import opening
 from iqa_jax.training import losses, pruning, saved_model, steps
 
-OHEM_KEYS = {'ratio', 'refresh', 'twin_weight', 'consistency_weight', 'batch_stats', 'crops'}
 OHEM_CHOICES = {
+    'mask': pruning.MASKS,
     'refresh': pruning.REFRESHES,
-    'batch_stats': ('shared', 'separate'),
+    'batch_stats': ('shared', 'dual'),
     'crops': ('same', 'different'),
+    'layers': pruning.LAYERS,
+    'stop_gradient': (False, True),
 }
+OHEM_KEYS = {'ratio', 'twin_weight', 'consistency_weight', *OHEM_CHOICES}
 DATABASE_KEYS = {'manifest', 'scores', 'weight'}
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
 POSITIVE = (
@@ -60,9 +63,11 @@ def check(config: dict) -> None:
             _check_choice(config['ohem'], name, allowed, 'config.ohem')
 
 
-def _check_choice(config: Mapping, name: str, allowed: Iterable[str], where: str) -> None:
+def _check_choice(config: Mapping, name: str, allowed: Iterable, where: str) -> None:
     if config[name] not in allowed:
-        raise ValueError(f'{where}.{name}={config[name]!r}; use one of {", ".join(allowed)}.')
+        raise ValueError(
+            f'{where}.{name}={config[name]!r}; use one of {", ".join(map(str, allowed))}.'
+        )
 
 
 def check_prefixes(config: dict, params: dict) -> None:
