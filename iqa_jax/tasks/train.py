@@ -1,7 +1,7 @@
 """train: the one trainer. Proxies, opinion scores and pairs differ in config only.
 
 Targets are columns of a score table (multi-task proxies) or `mos` of the manifest; the loss is
-`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to either.
+`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to any.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, train_outputs, train_setup
+from iqa_jax.tasks import opening, train_checks, train_outputs, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -33,7 +33,7 @@ KEYS = {
     'schedule', 'learning_rate', 'decay_at', 'decay_factor', 'weight_decay',
     'decoupled_weight_decay', 'clip_norm', 'freeze', 'rate_scales', 'ohem', 'eval_steps',
     'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'input_threads',
-    'prefetch_steps', 'seed',
+    'prefetch_steps', 'seed', 'pairs_per_database', 'resize', 'init_optimizer', 'save_optimizer',
 }  # fmt: skip
 HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
 
@@ -41,11 +41,12 @@ HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps 
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    train_setup.check(config)
+    train_checks.check(config)
     ohem = config['ohem']
     inputs = [d[k] for d in config['databases'].values() for k in ('manifest', 'scores') if d[k]]
     if config['init_from'] not in ('', 'imagenet'):
         inputs += saved_model.files(config['init_from'])
+        inputs += [saved_model.optimizer_file(config['init_from'])] * config['init_optimizer']
     stage = stages.Stage('train', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
@@ -54,11 +55,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     start = time.monotonic()
     sources, validation_sources, simulated = train_setup.load_databases(config)
     validate = train_setup.Validation(validation_sources, config)
+    listed = config['pairs_per_database']
     pipeline = Pipeline(
         sources,
         config['batch_size'],
         tuple(config['crop']),
         different_crops=ohem is not None and ohem['crops'] == 'different',
+        pairs=listed and [listed[name] for name in config['databases']],
+        resize=config['resize'],
         seed=config['seed'],
         cache_bytes=config['cache_mb'] << 20,
         threads=config['input_threads'],
@@ -75,13 +79,14 @@ def run(config: dict, workdir: str | Path) -> dict:
         'decay_factor', 'weight_decay', 'decoupled_weight_decay', 'clip_norm', 'freeze',
         'rate_scales', 'ohem', 'targets',
     )}  # fmt: skip
-    model, tx, train_step = _program(json.dumps([program, total], sort_keys=True))
+    model, tx, train_step = _program(json.dumps([program, total, epoch], sort_keys=True))
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
     variables, origin = train_setup.initial_variables(model, config)
-    train_setup.check_prefixes(config, variables['params'])
+    train_checks.check_prefixes(config, variables['params'])
     loss_state = train_setup.loss_state(config)
     key = jax.random.key_data(jax.random.key(config['seed']))
     state = steps.create_state(variables, tx, ohem, images, loss_state, key)
+    state = state.replace(opt_state=train_setup.initial_optimizer(state.opt_state, config))
     # Named by what is trained: checkpoints of another config are never continued.
     saved = checkpoints.Checkpoints(workdir / 'checkpoints' / stage.fingerprint[:16])
     writer = metric_writer.MetricWriter(workdir)
@@ -94,13 +99,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     state = parallel.place(state)
     if ohem is not None and first == 0:
         logging.info(
-            'The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask, ohem['layers'])
+            'The twin has %d of %d weights pruned.',
+            *pruning.sparsity(state.params, state.mask, ohem['layers']),
         )
 
     # --- loop -----------------------------------------------------------------------------------
     speed, rows = (
-        throughput.Throughput(config['batch_size']),
-        parallel.local_rows(config['batch_size']),
+        throughput.Throughput(pipeline.images),
+        parallel.local_rows(pipeline.images),
     )
     with contextlib.closing(pipeline.batches(first, total, rows, parallel.place_batch)) as batches:
         bar = progress.progress(
@@ -113,7 +119,7 @@ def run(config: dict, workdir: str | Path) -> dict:
             if step % config['log_steps'] == 0 or step == total:
                 values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
                 if not np.isfinite(values['loss']):
-                    raise ValueError(
+                    raise train_setup.DivergedError(
                         f'The loss is {values["loss"]} at step {step}; lower config.learning_rate.'
                     )
                 writer.write(step, values | speed.read())
@@ -142,6 +148,7 @@ def run(config: dict, workdir: str | Path) -> dict:
             train_setup.output_names(config),
             meta,
             stage.fingerprint,
+            optimizer=config['save_optimizer'],
         )
         seen = train_setup.trained_on(sources, validation_sources, config)
         outputs += train_outputs.trained_on(workdir / 'model', seen, stage.fingerprint)
@@ -166,12 +173,17 @@ def run(config: dict, workdir: str | Path) -> dict:
 @functools.lru_cache(maxsize=4)
 def _program(key: str):
     """Model, optimiser and mapped step of a config; equal configs share one compilation."""
-    config, total = json.loads(key)
+    config, total, epoch = json.loads(key)
     model = saved_model.build(config['model'], len(train_setup.output_names(config)), parallel.AXIS)
-    rate = schedules.learning_rate(config, total, config['warmup_steps'])
+    rate = schedules.learning_rate(config, total, config['warmup_steps'], epoch)
     tx = schedules.optimizer(config, rate)
     step = steps.make_train_step(
-        model, tx, losses.get(config['loss']), config['loss_options'], config['ohem'], config['freeze']
+        model,
+        tx,
+        losses.get(config['loss']),
+        config['loss_options'],
+        config['ohem'],
+        config['freeze'],
     )
     return model, tx, parallel.train_step(step)
 

@@ -181,10 +181,10 @@ def test_refresh_every_step_prunes_the_latest_weights_or_draws_anew(mask):
     ohem = OHEM | {'refresh': 'step', 'mask': mask}
     state, step, batch, key = setup(ohem, optax.sgd(5.0))
     first = state.mask
-    for count in range(3):
+    for _ in range(3):
         previous = state.params
         state, _ = step(state, batch, key)
-    want = pruning.make_mask(previous, ohem, key, count)
+    want = pruning.make_mask(previous, ohem, key, 2)
     same = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state.mask, want)
     assert all(jax.tree.leaves(same))
     changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.mask, first)
