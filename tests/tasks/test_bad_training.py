@@ -8,7 +8,7 @@ import pytest
 
 from iqa_jax.data import manifest
 from iqa_jax.images import io
-from iqa_jax.tasks import train
+from iqa_jax.tasks import train, train_setup
 
 
 def train_config(smoke, **changes):
@@ -21,6 +21,14 @@ def train_config(smoke, **changes):
 
 FIDELITY = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
+
+BINARY = FIDELITY | {'labels': 'binary'}
+PAIRS = ONE_TARGET | {'loss_options': BINARY}
+OHEM = {
+    'ratio': 0.5, 'mask': 'magnitude', 'refresh': 'fixed', 'twin_weight': 1.0,
+    'consistency_weight': 1.0, 'stop_gradient': False, 'batch_stats': 'shared', 'crops': 'same',
+    'layers': 'convolutions',
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,12 +55,22 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
         ({'init_from': 'finetune/nothing'}, 'weights.msgpack'),
         ({'ohem': {'ratio': 0.5}}, r'config\.ohem\.\w+ is missing'),
         ({'model': {'backbone': 'vgg'}}, "config.model.backbone is 'vgg'"),
+        ({'ohem': OHEM | {'mask': 'smallest'}}, "mask='smallest'; use one of magnitude, random"),
+        ({'resize': 'half'}, "config.resize='half'; use one of None, unique"),
+        ({'pairs_per_database': {'proxies': 9}}, 'which config.loss=mse does not read'),
+        (PAIRS | {'pairs_per_database': {'a': 9}}, r'pairs_per_database\.a is not a key'),
+        (PAIRS | {'pairs_per_database': {'proxies': 0}}, r'pairs_per_database\.proxies=0; use 1'),
+        (PAIRS | {'pairs_per_database': {'proxies': 10**6}}, 'asks for 1000000 pairs of'),
+        ({'init_optimizer': True}, 'init_optimizer=True needs the folder of a model'),
+        ({'init_optimizer': True, 'init_from': 'finetune/model'}, 'no file .*optimizer.msgpack'),
         ({'learning_rate': 1e30, 'clip_norm': 1e30}, 'lower config.learning_rate'),
     ],
 )
 def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
         train.run(train_config(smoke, **changes), tmp_path / 'out')
+    diverged = isinstance(error.value, train_setup.DivergedError)
+    assert diverged == ('lower config.learning_rate' in sentence)
 
 
 def test_a_damaged_image_ends_training_by_name_and_leaves_no_thread(smoke, tmp_path):

@@ -41,6 +41,8 @@ for i in range(3):
         database=np.repeat([0, 1], 4).astype(np.int32),
         index=rng.permutation(16)[:8].astype(np.int32),
     )
+    if {pairs}:
+        batch['pair'] = np.repeat(np.arange(4, dtype=np.int32), 2)
     state, metrics = step(state, batch, key)
     losses.append(float(metrics['loss']))
 state = parallel.fetch(state)
@@ -51,9 +53,9 @@ np.savez('{path}', *leaves, losses=losses, devices=jax.local_device_count())
 """
 
 
-def run_on(devices: int, ohem: dict, path) -> dict:
+def run_on(devices: int, ohem: dict, pairs: bool, path) -> dict:
     flags = f'--xla_force_host_platform_device_count={devices}'
-    program = PROGRAM.format(path=path, ohem=ohem, options=OPTIONS)
+    program = PROGRAM.format(path=path, ohem=ohem, options=OPTIONS, pairs=pairs)
     subprocess.run(
         [sys.executable, '-c', program], env=os.environ | {'XLA_FLAGS': flags}, check=True
     )
@@ -61,12 +63,16 @@ def run_on(devices: int, ohem: dict, path) -> dict:
 
 
 @pytest.mark.parametrize(
-    'changes',
-    [{'batch_stats': 'shared'}, {'batch_stats': 'dual', 'mask': 'random', 'refresh': 'step'}],
+    ('changes', 'pairs'),
+    [
+        ({'batch_stats': 'shared'}, False),
+        ({'batch_stats': 'dual', 'mask': 'random', 'refresh': 'step'}, True),
+    ],
+    ids=['all pairs', 'literal pairs'],
 )
-def test_four_devices_equal_one_with_pairs_and_the_twin(tmp_path, changes):
+def test_four_devices_equal_one_with_pairs_and_the_twin(tmp_path, changes, pairs):
     ohem = OHEM | changes
-    one, four = (run_on(n, ohem, tmp_path / f'{n}.npz') for n in (1, 4))
+    one, four = (run_on(n, ohem, pairs, tmp_path / f'{n}.npz') for n in (1, 4))
     assert one.pop('devices') == 1 and four.pop('devices') == 4
     assert one.keys() == four.keys()
     for name in one:
