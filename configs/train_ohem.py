@@ -2,9 +2,9 @@
 
     python -m iqa_jax.main --config configs/train_ohem.py --workdir runs/ohem
 
-`configs/train_ohem.py:koniq` takes KonIQ-10k; `:smoke` is a tiny form. Wants the manifest of `split`
-and weights/resnet18.pth (torchvision's file) beside the workdir. The mask is made anew every epoch,
-as the paper says; the released code makes one before the first step: `MASK_REFRESH = 'fixed'`.
+`:koniq` takes KonIQ-10k; `:smoke` is a tiny form. Wants the manifest of `split` and
+weights/resnet18.pth (torchvision's file) beside the workdir. The mask is made anew every epoch, as
+the paper says; the released code makes one before the first step: `MASK_REFRESH = 'fixed'`.
 The first weights of the last layer are LeCun's, a factor of sqrt 2 below Kaiming's.
 """
 
