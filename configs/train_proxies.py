@@ -33,6 +33,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,
             'crop': (64, 64) if smoke else (128, 128),
             'batch_size': 8 if smoke else 16,
+            'pairs_per_database': None,  # | {name: pairs}: literal lists, batch_size counts pairs
+            'resize': None,  # | 'unique'
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead
@@ -47,6 +49,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': not smoke,  # small batches keep ImageNet's statistics
             },
             'init_from': '' if smoke else 'imagenet',  # | weight file | folder of a saved model
+            'init_optimizer': False,
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',
@@ -57,7 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'total_epochs': None,
             'total_examples': None,
             'warmup_steps': 2 if smoke else 20,
-            'schedule': 'cosine',
+            'schedule': 'cosine',  # | 'constant' | 'steps' | 'epochs'
             'learning_rate': 5e-4,
             'decay_at': (),
             'decay_factor': 1.0,
@@ -75,6 +78,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'keep': 'last',  # | 'best': the weights of the best validation
             'checkpoint_steps': 4 if smoke else 40,
             'log_steps': 2 if smoke else 10,
+            'save_optimizer': False,
             'seed': 0,
         }
     )

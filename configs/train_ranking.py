@@ -23,6 +23,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'targets': ('mos',),
             'crop': (64, 64) if smoke else (128, 128),
             'batch_size': 8 if smoke else 16,
+            'pairs_per_database': None,  # | {name: pairs}: literal lists, batch_size counts pairs
+            'resize': None,  # | 'unique'
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead
@@ -37,6 +39,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': not smoke,
             },
             'init_from': 'pretrain/model',
+            'init_optimizer': False,  # True: continue Adam of what init_from trained
             # Proxies lie in 0..1; Thurstone scores of unit spread differ by some units.
             'init_output_scale': 8.0,
             # --- objective ---
@@ -48,18 +51,21 @@ def get_config(arg: str = '') -> ConfigDict:
             },
             'ohem': {
                 'ratio': 0.3,
+                'mask': 'magnitude',  # | 'random' | 'none'
                 'refresh': 'epoch',  # | 'fixed' | 'step'
-                'twin_weight': 1.0,
+                'twin_weight': 1.0,  # of the loss of the pruned branch
                 'consistency_weight': 0.1,
-                'batch_stats': 'shared',  # | 'separate'
+                'stop_gradient': False,  # True: consistency does not move the full branch
+                'batch_stats': 'shared',  # | 'dual'
                 'crops': 'same',  # | 'different'
+                'layers': 'convolutions',  # | 'all': dense layers too
             },
             # --- optimiser ---
             'total_steps': 8 if smoke else 60,
             'total_epochs': None,
             'total_examples': None,
             'warmup_steps': 2 if smoke else 8,
-            'schedule': 'cosine',
+            'schedule': 'cosine',  # | 'constant' | 'steps' | 'epochs'
             'learning_rate': 3e-4,
             'decay_at': (),
             'decay_factor': 1.0,
@@ -75,6 +81,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'keep': 'last',  # | 'best': the weights of the best validation
             'checkpoint_steps': 4 if smoke else 40,
             'log_steps': 2 if smoke else 10,
+            'save_optimizer': False,  # for a second stage with init_optimizer
             'seed': 0,
         }
     )

@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from iqa_jax.data import tables
+from iqa_jax.data import resizing, sampling, tables
 from iqa_jax.data.features import FeatureStore
 from iqa_jax.data.store import ImageStore
 
@@ -44,17 +44,26 @@ class Pipeline:
 
     Args:
       sources: databases; their images get consecutive indices in this order.
-      batch_size: images per global batch.
+      batch_size: images per global batch, or pairs with `pairs`.
       crop: (height, width) of the random crop.
       different_crops: adds `image_twin`, an independent crop of the same images.
+      pairs: pairs per database of the papers' literal lists (see `sampling.PairLists`); None makes
+        batches of unique images. Weights do not count then.
+      resize: name of a rule of `resizing`, applied before the crop.
       seed: of order, crops and flips.
       cache_bytes: memory for decoded images.
       threads: batches in the making at once, and files decoded at once.
       ahead: batches that `batches` makes before they are asked for.
 
     Batch `step` holds image uint8 [B, h, w, 3], or features float32 [B, ...] of whole images where
-    the sources have them, target float32 [B, K], target_std float32 [B],
-    database int32 [B] and index int32 [B] into the concatenated sources.
+    the sources have them, target float32 [B, K], target_std float32 [B], database int32 [B] and
+    index int32 [B] into the concatenated sources. With `pairs`, B is twice the batch size, an image
+    may occur several times, each time with a crop of its own, and pair int32 [B] is the number of
+    the pair in the list, the same at 2i and 2i + 1.
+
+    Attributes:
+      images: B.
+      steps_per_epoch: steps after which the first database, or every pair, has been seen once.
     """
 
     def __init__(
@@ -64,6 +73,8 @@ class Pipeline:
         crop: tuple[int, int],
         *,
         different_crops: bool = False,
+        pairs: list[int] | None = None,
+        resize: str | None = None,
         seed: int = 0,
         cache_bytes: int = 0,
         threads: int = 2,
@@ -77,31 +88,23 @@ class Pipeline:
         self._targets = np.concatenate([s.targets for s in sources]).astype(np.float32)
         self._stds = np.concatenate([s.target_std for s in sources]).astype(np.float32)
         sizes = [len(s.targets) for s in sources]
-        self._offsets = np.cumsum([0, *sizes])
         self._database = np.repeat(np.arange(len(sources), dtype=np.int32), sizes)
-        self._counts = _shares([s.weight for s in sources], batch_size)
+        if pairs is None:
+            weights = [s.weight for s in sources]
+            self._sampler = sampling.Mixture(sizes, weights, batch_size, seed)
+        else:
+            self._sampler = sampling.PairLists(sizes, pairs, batch_size, seed)
+        self.images, self.steps_per_epoch = self._sampler.images, self._sampler.steps_per_epoch
         self._crop, self._different, self._seed = crop, different_crops, seed
+        self._resize = resizing.RULES[resize]
 
     def __len__(self) -> int:
         """Number of images in all databases."""
         return len(self._targets)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which the first database has been seen once."""
-        return max(1, int((self._offsets[1] - self._offsets[0]) // max(1, self._counts[0])))
-
     def indices(self, step: int) -> np.ndarray:
-        """Image indices of a step: each database runs through its own sequence of shuffles."""
-        chosen = []
-        for i, count in enumerate(self._counts):
-            n = int(self._offsets[i + 1] - self._offsets[i])
-            positions = np.arange(step * count, (step + 1) * count)
-            for epoch in np.unique(positions // n):
-                order = np.random.default_rng([self._seed, i, int(epoch)]).permutation(n)
-                inside = positions[positions // n == epoch] % n
-                chosen.append(self._offsets[i] + order[inside])
-        return np.concatenate(chosen)
+        """Image indices of a step."""
+        return self._sampler.indices(step)
 
     def batch(self, step: int, rows: slice = slice(None)) -> dict[str, np.ndarray]:
         """The batch of a step, or those `rows` of it that one of several processes loads.
@@ -117,7 +120,7 @@ class Pipeline:
         if self._features is not None:
             batch = {'features': self._features.load(index)}
         else:
-            images = self._store.load(index)
+            images = [self._resize(image) for image in self._store.load(index)]
             batch = {'image': self._crops(images, index, draws[0])}
             if self._different:
                 batch['image_twin'] = self._crops(images, index, draws[1])
@@ -125,6 +128,8 @@ class Pipeline:
         batch['target_std'] = self._stds[index]
         batch['database'] = self._database[index]
         batch['index'] = index.astype(np.int32)
+        if self._sampler.is_paired:
+            batch['pair'] = np.repeat(self._sampler.numbers(step), 2)[rows].astype(np.int32)
         return batch
 
     def _crops(self, images: list[np.ndarray], index: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -170,16 +175,3 @@ class Pipeline:
             made.close()  # drops what has not begun, but does not wait for what has
             while workers:
                 workers.pop().join()
-
-
-def _shares(weights: list[float], total: int) -> list[int]:
-    """Splits a batch by weight (largest remainder), at least one image per database."""
-    exact = np.asarray(weights, np.float64) / np.sum(weights) * total
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind='stable')[: total - counts.sum()]] += 1
-    if (counts < 1).any():
-        raise ValueError(
-            f'config.batch_size={total} gives a database with weight {min(weights)} no image; '
-            'raise the batch size or the weight.'
-        )
-    return counts.tolist()

@@ -56,6 +56,18 @@ def _encode(array: np.ndarray, form: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def resize(image: np.ndarray, short: int, method: str) -> np.ndarray:
+    """uint8 [H,W,3] with a short side of `short` pixels, as Pillow resizes, antialiased.
+
+    The long side is rounded down, as torchvision does. `method` is 'bilinear' or 'bicubic' (of
+    a = -0.5); fr_metrics need MATLAB's way instead, which `images.resize` has.
+    """
+    height, width = image.shape[:2]
+    least = min(height, width)
+    size = (short * width // least, short * height // least)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling[method.upper()]))
+
+
 def read_file(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """Bytes of a file that may hold an image; never waits and never fills the memory.
 

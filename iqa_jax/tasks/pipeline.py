@@ -32,6 +32,7 @@ def run(config: Any, workdir: str | Path) -> dict:
     if unknown:
         raise ValueError(f'config.order names {unknown[0]}, which config.stages does not have.')
     workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)  # paths may begin with ../
     start = time.monotonic()
     summaries = {}
     for name in config['order']:

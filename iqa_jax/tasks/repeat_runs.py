@@ -71,7 +71,7 @@ def _train(run: Run, rate: float, config: dict, folder: Path) -> Training:
             _drop_checkpoints(folder)
             about = [summary[key] for key in ('val_srcc', 'seconds', 'simulated')]
             return Training(run, rate, folder, 'trained', *about)
-        except train_setup.Diverged as error:
+        except train_setup.DivergedError as error:
             logging.warning('%s at a learning rate of %g: %s', run.name, rate, error)
             said = {'reason': str(error), 'seconds': time.monotonic() - start}
             if parallel.is_main():

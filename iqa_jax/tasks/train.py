@@ -1,7 +1,7 @@
 """train: the one trainer. Proxies, opinion scores and pairs differ in config only.
 
 Targets are columns of a score table (multi-task proxies) or `mos` of the manifest; the loss is
-`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to either.
+`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to any.
 """
 
 import contextlib
@@ -24,7 +24,14 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, provenance, train_features, train_outputs, train_setup
+from iqa_jax.tasks import (
+    opening,
+    provenance,
+    train_checks,
+    train_features,
+    train_outputs,
+    train_setup,
+)
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -33,7 +40,8 @@ KEYS = {
     'schedule', 'learning_rate', 'decay_at', 'decay_factor', 'weight_decay',
     'decoupled_weight_decay', 'clip_norm', 'freeze', 'rate_scales', 'ohem', 'eval_steps',
     'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'cache_mb', 'input_threads',
-    'prefetch_steps', 'keep', 'seed',
+    'prefetch_steps', 'keep', 'seed', 'pairs_per_database', 'resize', 'init_optimizer',
+    'save_optimizer',
 }  # fmt: skip
 HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
 
@@ -42,11 +50,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet.
 
     Raises:
-      train_setup.Diverged: the loss, its gradient or a validation score is not finite.
+      train_setup.DivergedError: the loss, its gradient or a validation score is not finite.
       ValueError: a value of the config cannot be used.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    train_setup.check(config)
+    train_checks.check(config)
     ohem = config['ohem']
     inputs = train_setup.files(config)
     stage = stages.Stage('train', workdir, given, inputs=inputs)
@@ -57,11 +65,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     start = time.monotonic()
     sources, validation_sources, simulated = train_setup.load_databases(config)
     validate = train_setup.Validation(validation_sources, config)
+    listed = config['pairs_per_database']
     pipeline = Pipeline(
         sources,
         config['batch_size'],
         tuple(config['crop']),
         different_crops=ohem is not None and ohem['crops'] == 'different',
+        pairs=listed and [listed[name] for name in config['databases']],
+        resize=config['resize'],
         seed=config['seed'],
         cache_bytes=config['cache_mb'] << 20,
         threads=config['input_threads'],
@@ -78,14 +89,15 @@ def run(config: dict, workdir: str | Path) -> dict:
         'decay_factor', 'weight_decay', 'decoupled_weight_decay', 'clip_norm', 'freeze',
         'rate_scales', 'ohem', 'targets',
     )}  # fmt: skip
-    model, tx, train_step = _program(json.dumps([program, total], sort_keys=True))
+    model, tx, train_step = _program(json.dumps([program, total, epoch], sort_keys=True))
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
     variables, origin = train_setup.initial_variables(model, config)
     variables, aside = train_features.set_aside(variables, sources, config)
-    train_setup.check_prefixes(config, variables['params'])
+    train_checks.check_prefixes(config, variables['params'])
     loss_state = train_setup.loss_state(config)
-    state = steps.create_state(variables, tx, ohem, images, loss_state)
     key = jax.random.key_data(jax.random.key(config['seed']))
+    state = steps.create_state(variables, tx, ohem, images, loss_state, key)
+    state = state.replace(opt_state=train_setup.initial_optimizer(state.opt_state, config))
     # Named by what is trained: checkpoints of another config are never continued.
     folder = workdir / 'checkpoints' / stage.fingerprint[:16]
     saved = checkpoints.Checkpoints(folder)
@@ -100,13 +112,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     state = parallel.place(state)
     if ohem is not None and first == 0:
         logging.info(
-            'The twin has %d of %d weights pruned.', *pruning.sparsity(state.params, state.mask)
+            'The twin has %d of %d weights pruned.',
+            *pruning.sparsity(state.params, state.mask, ohem['layers']),
         )
 
     # --- loop -----------------------------------------------------------------------------------
     speed, rows = (
-        throughput.Throughput(config['batch_size']),
-        parallel.local_rows(config['batch_size']),
+        throughput.Throughput(pipeline.images),
+        parallel.local_rows(pipeline.images),
     )
     with contextlib.closing(pipeline.batches(first, total, rows, parallel.place_batch)) as batches:
         bar = progress.progress(
@@ -115,11 +128,11 @@ def run(config: dict, workdir: str | Path) -> dict:
         for step, batch in enumerate(bar, first + 1):
             state, metrics = train_step(state, batch, key)
             if ohem is not None and ohem['refresh'] == 'epoch' and step % epoch == 0:
-                state = refresh_mask(state, ohem['ratio'])
+                state = refresh_mask(state, ohem, key, step // epoch)
             if step % config['log_steps'] == 0 or step == total:
                 values = {name: float(x) for name, x in parallel.fetch(metrics).items()}
                 if not np.isfinite([values['loss'], values['gradient_norm']]).all():
-                    raise train_setup.Diverged(
+                    raise train_setup.DivergedError(
                         f'The loss is {values["loss"]} and its gradient {values["gradient_norm"]} '
                         f'at step {step}; lower config.learning_rate.'
                     )
@@ -152,6 +165,7 @@ def run(config: dict, workdir: str | Path) -> dict:
             train_setup.output_names(config),
             meta,
             stage.fingerprint,
+            optimizer=config['save_optimizer'],
         )
         seen = train_setup.trained_on(sources, validation_sources, config)
         outputs += train_outputs.trained_on(workdir / 'model', seen, stage.fingerprint)
@@ -176,21 +190,28 @@ def run(config: dict, workdir: str | Path) -> dict:
 @functools.lru_cache(maxsize=4)
 def _program(key: str):
     """Model, optimiser and mapped step of a config; equal configs share one compilation."""
-    config, total = json.loads(key)
+    config, total, epoch = json.loads(key)
     model = saved_model.build(config['model'], len(train_setup.output_names(config)), parallel.AXIS)
-    rate = schedules.learning_rate(config, total, config['warmup_steps'])
+    rate = schedules.learning_rate(config, total, config['warmup_steps'], epoch)
     tx = schedules.optimizer(config, rate)
     step = steps.make_train_step(
-        model, tx, losses.get(config['loss']), config['loss_options'], config['ohem']
+        model,
+        tx,
+        losses.get(config['loss']),
+        config['loss_options'],
+        config['ohem'],
+        config['freeze'],
     )
     return model, tx, parallel.train_step(step)
 
 
-def refresh_mask(state: steps.TrainState, ratio: float) -> steps.TrainState:
+def refresh_mask(state: steps.TrainState, ohem: dict, key, count: int) -> steps.TrainState:
     """Prunes the twin anew from the latest weights (co-evolution of the two branches)."""
-    return state.replace(mask=parallel.place(_magnitude_mask(state.params, ratio)))
+    mask = _make_mask(json.dumps(ohem, sort_keys=True))(state.params, key, count)
+    return state.replace(mask=parallel.place(mask))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _magnitude_mask(params, ratio):
-    return pruning.magnitude_mask(params, ratio)
+@functools.lru_cache(maxsize=4)
+def _make_mask(ohem: str):
+    options = json.loads(ohem)
+    return jax.jit(lambda params, key, count: pruning.make_mask(params, options, key, count))

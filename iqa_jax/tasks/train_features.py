@@ -21,8 +21,10 @@ def check(config: dict) -> None:
         raise ValueError(
             f'config.databases.{without[0]} has no features, others have; extract them for all.'
         )
-    if config['ohem'] is not None:
-        raise ValueError('config.ohem prunes convolutions, which features have not; set it None.')
+    if config['ohem'] is not None and config['ohem']['layers'] != 'all':
+        raise ValueError(
+            "config.ohem prunes convolutions, and features have none; set config.ohem.layers='all'."
+        )
     if not config['init_from']:
         raise ValueError(
             "config.init_from='' with features; name the model that extracted them, or 'imagenet'."
@@ -46,11 +48,7 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
     }
     for path in paths:
         theirs = features.describe(path)
-        for key, what in (
-            ('backbone', 'backbone'),
-            ('pooling', 'pooling'),
-            ('extractor', 'weights'),
-        ):
+        for key, what in COMPARED.items():
             if theirs[key] != ours[key]:
                 raise ValueError(
                     f'{path} was extracted with the {what} {theirs[key]}, the model has '

@@ -1,9 +1,8 @@
 """What training starts from: a checked config, the databases, the first weights, validation."""
 
 import functools
-import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -14,63 +13,11 @@ from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.pipeline import Source, feature_store
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
-from iqa_jax.runtime import parallel
-from iqa_jax.tasks import opening, train_features
-from iqa_jax.training import losses, pruning, saved_model, steps
-
-OHEM_KEYS = {'ratio', 'refresh', 'twin_weight', 'consistency_weight', 'batch_stats', 'crops'}
-OHEM_CHOICES = {
-    'refresh': pruning.REFRESHES,
-    'batch_stats': ('shared', 'separate'),
-    'crops': ('same', 'different'),
-}
-DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
-KEEPS = ('last', 'best')
-MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
-POSITIVE = (
-    'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
-    'input_threads', 'prefetch_steps',
-)  # fmt: skip
+from iqa_jax.training import losses, saved_model, schedules, steps
 
 
-class Diverged(ValueError):
-    """Training left the finite numbers: a lower learning rate may not."""
-
-
-def check(config: dict) -> None:
-    """Raises a ValueError that names the first key whose value cannot be trained with."""
-    parallel.check_batch_size(config['batch_size'])
-    for name in POSITIVE:
-        if config[name] < 1:
-            raise ValueError(f'config.{name}={config[name]}; use 1 or more.')
-    if not config['databases']:
-        raise ValueError('config.databases is empty; name at least one.')
-    for name, database in config['databases'].items():
-        # Features are the exception: most databases have none.
-        opening.check_keys({'features': '', **database}, DATABASE_KEYS, f'config.databases.{name}')
-    opening.check_known(config['model'], MODEL_KEYS, 'config.model')
-    losses.get(config['loss'])
-    opening.check_keys(
-        config['loss_options'], set(losses.get(config['loss']).options), 'config.loss_options'
-    )
-    if config['loss'] == 'fidelity':
-        if len(config['targets']) != 1:
-            raise ValueError(
-                f'config.loss=fidelity ranks by one target, not {len(config["targets"])}; '
-                'shorten config.targets.'
-            )
-        _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
-    _check_choice(config, 'keep', KEEPS, 'config')
-    train_features.check(config)
-    if config['ohem'] is not None:
-        opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
-        for name, allowed in OHEM_CHOICES.items():
-            _check_choice(config['ohem'], name, allowed, 'config.ohem')
-
-
-def _check_choice(config: Mapping, name: str, allowed: Iterable[str], where: str) -> None:
-    if config[name] not in allowed:
-        raise ValueError(f'{where}.{name}={config[name]!r}; use one of {", ".join(allowed)}.')
+class DivergedError(ValueError):
+    """Training left the finite numbers; a search over learning rates may go on with another."""
 
 
 def files(config: dict) -> list[str | Path]:
@@ -82,21 +29,8 @@ def files(config: dict) -> list[str | Path]:
         found.append(config['init_from'])
     elif config['init_from'] not in ('', 'imagenet'):
         found += saved_model.files(config['init_from'])
+        found += [saved_model.optimizer_file(config['init_from'])] * config['init_optimizer']
     return found
-
-
-def check_prefixes(config: dict, params: dict) -> None:
-    """Raises a ValueError for a prefix of `freeze` or `rate_scales` that fits no parameter."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    paths = ['/'.join(str(k.key) for k in path) for path, _ in leaves]
-    for name in ('freeze', 'rate_scales'):
-        for prefix in config[name]:
-            if not any(path.startswith(prefix) for path in paths):
-                parts = ', '.join(sorted({path.partition('/')[0] for path in paths}))
-                raise ValueError(
-                    f'config.{name} names {prefix!r}, but no parameter begins with it; '
-                    f'they begin with {parts}.'
-                )
 
 
 def load_databases(config: dict) -> tuple[list[Source], list[Source], bool]:
@@ -217,6 +151,13 @@ def trained_on(
     return exposure.record(train, chosen, earlier)
 
 
+def initial_optimizer(opt_state, config: dict):
+    """The optimiser state, continued from that of `init_from` with `init_optimizer`."""
+    if not config['init_optimizer']:
+        return opt_state
+    return schedules.continue_adam(opt_state, saved_model.load_optimizer(config['init_from']))
+
+
 class Validation:
     """SRCC of mean prediction and mean target on whole images or features, mean over databases.
 
@@ -250,7 +191,7 @@ class Validation:
                     found = self._score(variables, batch)['prediction'].mean(axis=1)
                     predicted[first + np.array(rows)] = found
             if not np.isfinite(predicted).all():
-                raise Diverged('A validation score is not finite; lower config.learning_rate.')
+                raise DivergedError('A validation score is not finite; lower config.learning_rate.')
             values.append(statistics.srcc(predicted, source.targets[chosen].mean(axis=1)))
         return float(np.mean(values))
 

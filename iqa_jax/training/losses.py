@@ -29,11 +29,13 @@ def mse(
 def fidelity(
     prediction: jax.Array, out: dict, batch: dict, options: dict, own: dict, state: Any
 ) -> tuple[jax.Array, Any]:
-    """Fidelity loss of Thurstone probabilities over all pairs within a database.
+    """Fidelity loss of Thurstone probabilities over the pairs of a batch (see `pairs`).
 
     P(x better) = Phi((f_x - f_y) / sqrt(s_x^2 + s_y^2)); the target g is Phi of the difference of
     opinions over their joint spread (`labels='soft'`, UNIQUE) or 1[mos_x > mos_y] (`'binary'`, the
-    released OHEM code). L = 1 - sqrt(P g) - sqrt((1 - P)(1 - g)), mean over pairs.
+    released OHEM code). L = 1 - sqrt(P g) - sqrt((1 - P)(1 - g)), mean over pairs. With an
+    uncertainty head max(0, margin - sign(sd_x - sd_y) (s_x - s_y)) is added, the margin where the
+    two sd are equal.
 
     Args:
       prediction: [B, 1], higher is better.
@@ -42,39 +44,57 @@ def fidelity(
       options: labels; hinge_weight and hinge_margin count with the uncertainty head only.
     """
     del own
-    score, target, spread, database = (
-        parallel.gather(x)
-        for x in (
-            prediction[:, 0],
-            batch['target'][:, 0],
-            batch['target_std'],
-            batch['database'],
-        )
-    )
     has_std = 'std' in out
-    std = parallel.gather(out['std'].reshape(-1)) if has_std else jnp.ones_like(score)
-    first, second = jnp.triu_indices(score.shape[0], k=1)
+    std = out['std'].reshape(-1) if has_std else jnp.ones_like(prediction[:, 0])
+    x = {
+        'score': prediction[:, 0],
+        'std': std,
+        'target': batch['target'][:, 0],
+        'spread': batch['target_std'],
+    }
+    one, other, valid = pairs(x, batch)
     # The spread inside Phi carries no gradient: the hinge alone teaches it (UNIQUE).
-    fixed = jax.lax.stop_gradient(std)
-    scale = jnp.sqrt(jnp.square(fixed[first]) + jnp.square(fixed[second]))
-    z = (score[first] - score[second]) / scale
+    fixed = jax.lax.stop_gradient((one['std'], other['std']))
+    z = (one['score'] - other['score']) / jnp.hypot(*fixed)
     p, not_p = norm.cdf(z), norm.cdf(-z)  # 1 - P would cancel in float32
-    gap = target[first] - target[second]
-    valid = database[first] == database[second]
+    gap = one['target'] - other['target']
     if options['labels'] == 'binary':
         g = (gap > 0).astype(jnp.float32)
         not_g = 1 - g
-        valid &= gap != 0
+        if 'pair' not in batch:  # a literal list keeps its ties, for which g is 0 in the OHEM code
+            valid &= gap != 0
     else:
-        joint = jnp.sqrt(jnp.square(spread[first]) + jnp.square(spread[second]))
-        g, not_g = norm.cdf(gap / (joint + EPSILON)), norm.cdf(-gap / (joint + EPSILON))
+        joint = jnp.hypot(one['spread'], other['spread']) + EPSILON
+        g, not_g = norm.cdf(gap / joint), norm.cdf(-gap / joint)
     loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt(not_p * not_g + EPSILON)
     if has_std:
-        sign = jnp.sign(spread[first] - spread[second])
-        hinge = jnp.maximum(0.0, options['hinge_margin'] - sign * (std[first] - std[second]))
+        sign = jnp.sign(one['spread'] - other['spread'])
+        hinge = jnp.maximum(0.0, options['hinge_margin'] - sign * (one['std'] - other['std']))
         loss = loss + options['hinge_weight'] * hinge
     weight = valid.astype(jnp.float32)
     return jnp.sum(loss * weight) / jnp.maximum(jnp.sum(weight), 1.0), state
+
+
+def pairs(x: Any, batch: dict) -> tuple[Any, Any, jax.Array]:
+    """The two sides of every pair of the global batch, and which pairs count.
+
+    These are the pairs side by side where the batch has `pair` (a literal list), else all pairs of
+    images, of which those within one database count.
+
+    Args:
+      x: tree of [B] arrays.
+      batch: has `pair` or `database`.
+
+    Returns:
+      (tree of [P], tree of [P], bool [P]), for a literal list of this device's pairs.
+    """
+    if 'pair' in batch:
+        one, other = (jax.tree.map(lambda a, k=k: a[k::2], x) for k in (0, 1))
+        return one, other, jnp.ones(len(batch['pair']) // 2, bool)
+    x, database = parallel.gather((x, batch['database']))
+    first, second = jnp.triu_indices(len(database), k=1)
+    one, other = (jax.tree.map(lambda a, k=k: a[k], x) for k in (first, second))
+    return one, other, database[first] == database[second]
 
 
 class Loss(NamedTuple):
@@ -86,6 +106,7 @@ class Loss(NamedTuple):
       outputs: number of targets -> number of outputs of the model.
       parameters: (number of targets, options) -> first values of `own`.
       state: (number of targets, options) -> first `state`.
+      pair_lists: whether it reads the literal pairs of a batch.
     """
 
     apply: Callable
@@ -93,11 +114,14 @@ class Loss(NamedTuple):
     outputs: Callable[[int], int] = lambda targets: targets
     parameters: Callable[[int, dict], dict] = lambda targets, options: {}
     state: Callable[[int, dict], Any] = lambda targets, options: {}
+    pair_lists: bool = False
 
 
 LOSSES = {
     'mse': Loss(mse),
-    'fidelity': Loss(fidelity, frozenset({'labels', 'hinge_weight', 'hinge_margin'})),
+    'fidelity': Loss(
+        fidelity, frozenset({'labels', 'hinge_weight', 'hinge_margin'}), pair_lists=True
+    ),
 }
 LABELS = ('soft', 'binary')
 

@@ -1,7 +1,8 @@
 """A trained model as files, all digested: weights.msgpack, model.json and two that may be missing.
 
 Without trained_on.parquet it is not known what the model was trained on, without calibration.json
-not how its scores map to opinions.
+not how its scores map to opinions. optimizer.msgpack is there on demand, for a second stage that
+continues Adam.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from absl import logging
 from iqa_jax import models
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, parallel
-from iqa_jax.training import calibration, pruning, scoring, steps
+from iqa_jax.training import calibration, pruning, schedules, scoring, steps
 
 TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
 FILES = ('weights.msgpack', 'model.json')
@@ -164,9 +165,16 @@ def build(spec: dict, outputs: int, axis_name: str | None = None):
 
 
 def save(
-    folder: Path, state: steps.TrainState, spec: dict, targets: list[str], meta: dict, mark: str
+    folder: Path,
+    state: steps.TrainState,
+    spec: dict,
+    targets: list[str],
+    meta: dict,
+    mark: str,
+    *,
+    optimizer: bool = False,
 ):
-    """Commits model.json and weights.msgpack of a train state and returns their paths."""
+    """Commits the weights, model.json and, on demand, Adam's state; returns the paths."""
     params, mask = (
         {k: v for k, v in tree.items() if k != 'loss'} for tree in (state.params, state.mask)
     )
@@ -180,7 +188,29 @@ def save(
     artifacts.commit(folder / 'weights.msgpack', data, fingerprint=mark)
     text = json.dumps(record, indent=1, sort_keys=True).encode()
     artifacts.commit(folder / 'model.json', text, fingerprint=mark)
-    return [folder / 'weights.msgpack', folder / 'model.json']
+    outputs = [folder / 'weights.msgpack', folder / 'model.json']
+    if optimizer:
+        adam = jax.tree.map(np.asarray, parallel.fetch(schedules.adam_states(state.opt_state)))
+        outputs.append(optimizer_file(folder))
+        data = flax.serialization.msgpack_serialize(adam)
+        artifacts.commit(outputs[-1], data, fingerprint=mark)
+    else:
+        _forget(optimizer_file(folder))
+    return outputs
+
+
+def optimizer_file(folder: str | Path) -> Path:
+    """Where the optimiser state of a saved model is, if it was saved."""
+    return Path(folder) / 'optimizer.msgpack'
+
+
+def load_optimizer(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
+    """Adam's state of every parameter that was trained (see `schedules.adam_states`).
+
+    Raises:
+      artifacts.MissingArtifact, artifacts.DamagedArtifact: it is not there or not intact.
+    """
+    return flax.serialization.msgpack_restore(artifacts.read(optimizer_file(folder)))
 
 
 def load(folder: str | Path) -> SavedModel:
@@ -212,7 +242,11 @@ def files(folder: str | Path, calibrated: bool = False) -> list[Path]:
 
 def forget_training(folder: Path) -> None:
     """Removes the record of an earlier model from a folder, if there is one."""
-    for path in (folder / TRAINED_ON, artifacts.sidecar_path(folder / TRAINED_ON)):
+    _forget(folder / TRAINED_ON)
+
+
+def _forget(file: Path) -> None:
+    for path in (file, artifacts.sidecar_path(file)):
         path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
 """The train step and the scoring step: pure functions of (state, batch, key)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from iqa_jax.runtime import parallel
-from iqa_jax.training import losses, pruning
+from iqa_jax.training import losses, pruning, schedules
 
 
 @flax.struct.dataclass
@@ -43,17 +43,18 @@ def create_state(
     ohem: dict | None,
     images: int,
     loss_state: Any = (),
+    key: jax.Array | None = None,
 ) -> TrainState:
-    """A fresh state; the twin's first mask is computed from the initial weights."""
+    """A fresh state; the twin's first mask is of the initial weights, or of `key` if random."""
     params, batch_stats = variables['params'], variables.get('batch_stats', {})
-    separate = ohem is not None and ohem['batch_stats'] == 'separate'
+    dual = ohem is not None and ohem['batch_stats'] == 'dual'
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=tx.init(params),
-        mask={} if ohem is None else pruning.magnitude_mask(params, ohem['ratio']),
-        twin_batch_stats=jax.tree.map(jnp.copy, batch_stats) if separate else {},
+        mask={} if ohem is None else pruning.make_mask(params, ohem, key, 0),
+        twin_batch_stats=jax.tree.map(jnp.copy, batch_stats) if dual else {},
         hard_sum=jnp.zeros(images if ohem else 0, jnp.float32),
         hard_count=jnp.zeros(images if ohem else 0, jnp.int32),
         loss_state=loss_state,
@@ -71,12 +72,18 @@ def make_train_step(
     loss_fn: losses.Loss,
     loss_options: dict,
     ohem: dict | None,
+    freeze: Sequence[str] = (),
 ) -> Callable:
     """Builds `step(state, batch, key) -> (state, metrics)`; batches are of images or of features.
 
     With `ohem`, the same step runs the twin (params * mask) on `image_twin` if the batch has it,
-    and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2. Both branches
-    take gradients from both losses; a masked weight gets none from the twin.
+    and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2, the mean over
+    images and outputs. Both branches take gradients from both losses, but with `stop_gradient` the
+    full one takes none from the consistency; a masked weight gets none from the twin. Shared batch
+    statistics are updated by the full branch and then by the twin, dual ones by one branch each.
+
+    `freeze` lists path prefixes that get no gradient, so that no pass back to them is computed;
+    their batch statistics move as ever.
     """
 
     def forward(params, batch_stats, batch, key, image='image'):
@@ -92,6 +99,7 @@ def make_train_step(
         return prediction, out, updated.get('batch_stats', {})
 
     def objective(params, state, mask, batch, key):
+        params = schedules.stop_frozen(params, freeze)
         full_key, twin_key = jax.random.split(key)
         own = params.get('loss', {})
         prediction, out, stats = forward(params, state.batch_stats, batch, full_key)
@@ -106,33 +114,37 @@ def make_train_step(
         }
         if ohem is None:
             return loss, aux
-        separate = ohem['batch_stats'] == 'separate'
+        dual = ohem['batch_stats'] == 'dual'
         twin_prediction, twin_out, twin_stats = forward(
             pruning.apply_mask(params, mask),
-            state.twin_batch_stats if separate else stats,
+            state.twin_batch_stats if dual else stats,
             batch,
             twin_key,
             'image_twin' if 'image_twin' in batch else 'image',
         )
-        twin_loss, _ = loss_fn.apply(
-            twin_prediction, twin_out, batch, loss_options, own, state.loss_state
-        )
-        consistency = jnp.mean(jnp.square(prediction - twin_prediction))
+        aim = jax.lax.stop_gradient(prediction) if ohem['stop_gradient'] else prediction
+        consistency = jnp.mean(jnp.square(aim - twin_prediction))
         aux |= {
-            'loss_twin': twin_loss,
             'consistency': consistency,
             'disagreement': jnp.mean(jnp.abs(prediction - twin_prediction), axis=-1),
-            'batch_stats': stats if separate else twin_stats,
-            'twin_batch_stats': twin_stats if separate else {},
+            'batch_stats': stats if dual else twin_stats,
+            'twin_batch_stats': twin_stats if dual else {},
         }
-        total = loss + ohem['twin_weight'] * twin_loss + ohem['consistency_weight'] * consistency
-        return total, aux
+        # A weight of zero leaves a term out: nothing is computed for it.
+        if ohem['consistency_weight']:
+            loss = loss + ohem['consistency_weight'] * consistency
+        if ohem['twin_weight']:
+            aux['loss_twin'], _ = loss_fn.apply(
+                twin_prediction, twin_out, batch, loss_options, own, state.loss_state
+            )
+            loss = loss + ohem['twin_weight'] * aux['loss_twin']
+        return loss, aux
 
     def step(state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict]:
-        key = parallel.fold_device(jax.random.fold_in(key, state.step))
         mask = state.mask
         if ohem is not None and ohem['refresh'] == 'step':
-            mask = pruning.magnitude_mask(state.params, ohem['ratio'])
+            mask = pruning.make_mask(state.params, ohem, key, state.step)
+        key = parallel.fold_device(jax.random.fold_in(key, state.step))
         (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(
             state.params, state, mask, batch, key
         )
@@ -144,7 +156,8 @@ def make_train_step(
             index, gap = parallel.gather((batch['index'], aux['disagreement']))
             hard_sum = hard_sum.at[index].add(gap)
             hard_count = hard_count.at[index].add(1)
-            metrics |= {k: parallel.mean(aux[k]) for k in ('loss_full', 'loss_twin', 'consistency')}
+            shown = ('loss_full', 'loss_twin', 'consistency')
+            metrics |= {name: parallel.mean(aux[name]) for name in shown if name in aux}
             metrics |= {'disagreement': jnp.mean(gap)}
         state = state.replace(
             step=state.step + 1,

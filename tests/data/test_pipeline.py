@@ -189,6 +189,51 @@ def test_mixture_counts_follow_weights_and_targets_stay_with_their_images(column
     assert not np.array_equal(batch['image'], batch['image_twin'])
 
 
+def paired(columns, **kwargs):
+    n = len(columns['image_id'])
+    targets = [np.full((n, 1), i, np.float32) for i in range(2)]
+    parts = [Source(columns, target, np.ones(n)) for target in targets]
+    return Pipeline(parts, 4, (32, 32), pairs=[6, 5], seed=2, **kwargs)
+
+
+def test_pairs_lie_side_by_side_each_image_with_its_own_crop(columns):
+    pipeline = paired(columns)
+    n = len(columns['image_id'])
+    assert pipeline.images == 8 and pipeline.steps_per_epoch == 2 and len(pipeline) == 2 * n
+    batches = [pipeline.batch(step) for step in range(11)]
+    for step, batch in enumerate(batches):
+        assert batch['image'].shape == (8, 32, 32, 3)
+        sides = batch['index'].reshape(4, 2)
+        assert (sides[:, 0] < sides[:, 1]).all()
+        np.testing.assert_array_equal(sides[:, 0] // n, sides[:, 1] // n)
+        np.testing.assert_array_equal(batch['target'][:, 0], batch['index'] // n)
+        np.testing.assert_array_equal(batch['pair'][::2], batch['pair'][1::2])
+        halves = [pipeline.batch(step, slice(i, i + 4)) for i in (0, 4)]
+        for name, want in batch.items():
+            np.testing.assert_array_equal(np.concatenate([h[name] for h in halves]), want)
+    seen = np.concatenate([batch['pair'][::2] for batch in batches])
+    epochs = seen.reshape(4, 11)  # 44 pairs of 11
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(11))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    # An image that occurs twice in a batch is cut twice.
+    twice = [
+        [batch['image'][k] for k in np.flatnonzero(batch['index'] == i)[:2]]
+        for batch in batches
+        for i in np.flatnonzero(np.bincount(batch['index']) > 1)
+    ]
+    assert twice and any(not np.array_equal(a, b) for a, b in twice)
+
+
+def test_the_papers_resizing_comes_before_the_crop(columns, monkeypatch):
+    with pytest.raises(ValueError, match='smaller than config.crop'):
+        make(columns)._crops([np.zeros((40, 64, 3), np.uint8)], np.array([0]), np.zeros((1, 3)))
+    n = len(columns['image_id'])
+    source = Source(columns, np.zeros((n, 1)), np.ones(n))
+    pipeline = Pipeline([source], 2, (384, 500), resize='unique')  # of images of 96x128
+    assert pipeline.batch(0)['image'].shape == (2, 384, 500, 3)
+
+
 def test_a_crop_larger_than_an_image_names_both(columns):
     n = len(columns['image_id'])
     pipeline = Pipeline([Source(columns, np.zeros((n, 1)), np.ones(n))], 4, (500, 64))

@@ -22,6 +22,14 @@ def train_config(smoke, **changes):
 FIDELITY = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
 
+BINARY = FIDELITY | {'labels': 'binary'}
+PAIRS = ONE_TARGET | {'loss_options': BINARY}
+OHEM = {
+    'ratio': 0.5, 'mask': 'magnitude', 'refresh': 'fixed', 'twin_weight': 1.0,
+    'consistency_weight': 1.0, 'stop_gradient': False, 'batch_stats': 'shared', 'crops': 'same',
+    'layers': 'convolutions',
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ('changes', 'sentence'),
@@ -52,6 +60,14 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
             {'init_from': 'pretrain/model', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'}},
             "holds a model with uncertainty False, config.model.uncertainty is 'exp'",
         ),
+        ({'ohem': OHEM | {'mask': 'smallest'}}, "mask='smallest'; use one of magnitude, random"),
+        ({'resize': 'half'}, "config.resize='half'; use one of None, unique"),
+        ({'pairs_per_database': {'proxies': 9}}, 'which config.loss=mse does not read'),
+        (PAIRS | {'pairs_per_database': {'a': 9}}, r'pairs_per_database\.a is not a key'),
+        (PAIRS | {'pairs_per_database': {'proxies': 0}}, r'pairs_per_database\.proxies=0; use 1'),
+        (PAIRS | {'pairs_per_database': {'proxies': 10**6}}, 'asks for 1000000 pairs of'),
+        ({'init_optimizer': True}, 'init_optimizer=True needs the folder of a model'),
+        ({'init_optimizer': True, 'init_from': 'finetune/model'}, 'no file .*optimizer.msgpack'),
     ],
 )
 def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
@@ -61,10 +77,10 @@ def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
 
 def test_a_rate_that_is_too_high_has_an_error_of_its_own(smoke, tmp_path):
     config = train_config(smoke, learning_rate=1e30, clip_norm=1e30)
-    with pytest.raises(train_setup.Diverged, match='at step'):
+    with pytest.raises(train_setup.DivergedError, match='at step'):
         train.run(config, tmp_path / 'loss')
     # Where the loss is not looked at before validation.
-    with pytest.raises(train_setup.Diverged, match='validation score'):
+    with pytest.raises(train_setup.DivergedError, match='validation score'):
         train.run(config | {'log_steps': 8, 'eval_steps': 2}, tmp_path / 'validation')
 
 

@@ -127,7 +127,7 @@ def stub(monkeypatch):
         rate = config['learning_rate']
         trained.append(('/'.join(folder.parts[-4:-1]), rate))
         if rate >= 0.1 or (rate > 0.01 and config['seed'] == 1):
-            raise train_setup.Diverged(f'The loss is nan at {rate}.')
+            raise train_setup.DivergedError(f'The loss is nan at {rate}.')
         about = {'seed': config['seed'], 'ohem': config['ohem'] is not None}
         artifacts.commit(folder / 'stage.json', json.dumps(about).encode())
         value = None if rate == 0.001 else 0.9 - abs(np.log10(rate) + 4) / 10

@@ -81,6 +81,48 @@ def test_fidelity_is_near_zero_when_right_and_its_gradient_points_uphill():
     assert slope[0, 0] < 0 < slope[1, 0]
 
 
+def one_pair(score, mos, spread, std, labels):
+    """float64 loss of one pair, as UNIQUE and the OHEM code compute it."""
+    g = norm.cdf((mos[0] - mos[1]) / (np.hypot(*spread) + 1e-8))
+    g = float(mos[0] > mos[1]) if labels == 'binary' else g
+    p = norm.cdf((score[0] - score[1]) / np.hypot(*std))
+    hinge = max(0.0, 0.025 - np.sign(spread[0] - spread[1]) * (std[0] - std[1]))
+    return 1 - np.sqrt(p * g + 1e-8) - np.sqrt((1 - p) * (1 - g) + 1e-8) + hinge
+
+
+@pytest.mark.parametrize('labels', ['soft', 'binary'])
+def test_a_literal_list_counts_its_own_pairs_only_ties_included(labels):
+    score, std = RNG.normal(size=8), RNG.uniform(0.5, 2, 8)
+    mos, spread = np.array([3.0, 3, 1, 2, 5, 4, 7, 7]), np.array([1.0, 1, 2, 3, 3, 2, 2, 2])
+    batch = batch_of(mos, spread, [0, 0, 1, 1, 0, 0, 1, 1])
+    batch['pair'] = jnp.repeat(jnp.array([9, 2, 0, 4]), 2)
+    got = fidelity(
+        jnp.array(score)[:, None],
+        {'std': jnp.array(std)[:, None]},
+        batch,
+        OPTIONS | {'labels': labels},
+    )
+    sides = [slice(i, i + 2) for i in range(0, 8, 2)]
+    want = [one_pair(score[k], mos[k], spread[k], std[k], labels) for k in sides]
+    np.testing.assert_allclose(got, np.mean(want), atol=2e-6)
+
+
+def test_the_hinge_is_the_mean_over_pairs_and_the_margin_where_the_spreads_are_equal():
+    spread, std = np.array([5.0, 5.0, 9.0]), np.array([1.0, 1.4, 1.41])
+    batch = batch_of([1.0, 2.0, 3.0], spread, [0, 0, 0])
+    score = jnp.zeros((3, 1))
+
+    def loss(std, weight=1.0):
+        return fidelity(score, {'std': std[:, None]}, batch, OPTIONS | {'hinge_weight': weight})
+
+    # Pairs (0,1): margin, (0,2): -1 (s0 - s2) = 0.41 above it, (1,2): 0.01 of 0.025.
+    np.testing.assert_allclose(
+        loss(jnp.array(std)) - loss(jnp.array(std), 0.0), (0.025 + 0 + 0.015) / 3, atol=1e-6
+    )
+    slope = jax.grad(loss)(jnp.array(std, jnp.float32))
+    np.testing.assert_allclose(slope, [0, 1 / 3, -1 / 3], atol=1e-6)
+
+
 def test_extreme_scores_keep_a_finite_gradient():
     batch = batch_of([100.0, 0.0, 50.0], [0.0, 0.0, 0.0], [0, 0, 0])
     loss = lambda s: fidelity(s, {}, batch, OPTIONS)  # noqa: E731

@@ -33,6 +33,16 @@ def test_rates_warm_up_and_decay():
         schedules.learning_rate(CONFIG | {'schedule': 'linear'}, 10, 0)
 
 
+def test_rates_decay_at_epochs_of_the_run():
+    config = CONFIG | {'schedule': 'epochs', 'learning_rate': 1e-5, 'decay_at': (3, 6)}
+    for warmup in (0, 5):
+        rate = schedules.learning_rate(config, 90, warmup, 10)
+        found = [float(rate(step)) for step in (29, 30, 59, 60, 89)]
+        np.testing.assert_allclose(found, [1e-5, 1e-6, 1e-6, 1e-7, 1e-7], rtol=1e-6)
+    with pytest.raises(ValueError, match=r'decay_at=\(3, 6\) begins before the warm-up ends'):
+        schedules.learning_rate(config, 90, 30, 10)
+
+
 def update(config, steps=1):
     params = {'backbone': {'w': jnp.ones(3)}, 'head': {'w': jnp.ones(3)}}
     tx = schedules.optimizer(CONFIG | config, optax.constant_schedule(0.1))
@@ -66,3 +76,48 @@ def test_coupled_decay_is_torch_adam():
     np.testing.assert_allclose(torch_like['head']['w'], 0.9, rtol=1e-5)
     decoupled = update({'weight_decay': 0.5})
     np.testing.assert_allclose(decoupled['head']['w'], 1 - 0.1 * 1.5, rtol=1e-5)
+
+
+def torch_adam(gradients, start, rate, decay):
+    """float64: parameter after each step of Adam with the decay added to the gradient."""
+    w, m, v, found = start, 0.0, 0.0, []
+    for t, g in enumerate(gradients, 1):
+        g = g + decay * w
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        w -= rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        found.append(w)
+    return found
+
+
+def test_a_second_stage_continues_adam_of_the_head_and_starts_the_backbone_as_torch_does():
+    gradients = np.random.default_rng(0).normal(size=12)
+    config = CONFIG | {'weight_decay': 5e-4, 'decoupled_weight_decay': False}
+    params, saved = {'backbone': {'w': jnp.ones(1)}, 'head': {'w': jnp.ones(1)}}, {}
+    for freeze, steps in ((('backbone',), gradients[:7]), ((), gradients[7:])):
+        tx = schedules.optimizer(config | {'freeze': freeze}, optax.constant_schedule(0.1))
+        state = tx.init(params)
+        state = schedules.continue_adam(state, saved) if saved else state
+        for g in steps:
+            grads = jax.tree.map(lambda w, g=g: jnp.full_like(w, g), params)
+            updates, state = tx.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        saved = schedules.adam_states(state)
+        assert saved.keys() == {'head/w'} | ({'backbone/w'} if not freeze else set())
+    assert [int(saved[name]['count']) for name in ('head/w', 'backbone/w')] == [12, 5]
+    whole = torch_adam(gradients, 1.0, 0.1, 5e-4)
+    np.testing.assert_allclose(params['head']['w'], whole[-1], rtol=1e-5)
+    fresh = torch_adam(gradients[7:], 1.0, 0.1, 5e-4)
+    np.testing.assert_allclose(params['backbone']['w'], fresh[-1], rtol=1e-5)
+    with pytest.raises(ValueError, match='no parameter that trains has a saved optimiser state'):
+        schedules.continue_adam(tx.init(params), {'head/w': {'mu': np.zeros(2)}})
+
+
+@pytest.mark.parametrize('decoupled', [True, False])
+def test_the_parameters_of_a_loss_never_decay(decoupled):
+    params = {'loss': {'a': jnp.full(2, 3.0)}, 'head': {'w': jnp.full(2, 3.0)}}
+    config = CONFIG | {'weight_decay': 0.5, 'decoupled_weight_decay': decoupled}
+    tx = schedules.optimizer(config, optax.constant_schedule(0.1))
+    grads = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_array_equal(updates['loss']['a'], 0)
+    assert (updates['head']['w'] < 0).all()

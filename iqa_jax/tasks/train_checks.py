@@ -1,0 +1,105 @@
+"""Checks of a training config: one sentence for the first thing that cannot work."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+
+import jax
+
+from iqa_jax import models
+from iqa_jax.data import resizing
+from iqa_jax.runtime import parallel
+from iqa_jax.tasks import opening, train_features
+from iqa_jax.training import losses, pruning
+
+OHEM_CHOICES = {
+    'mask': pruning.MASKS,
+    'refresh': pruning.REFRESHES,
+    'batch_stats': ('shared', 'dual'),
+    'crops': ('same', 'different'),
+    'layers': pruning.LAYERS,
+    'stop_gradient': (False, True),
+}
+OHEM_KEYS = {'ratio', 'twin_weight', 'consistency_weight', *OHEM_CHOICES}
+DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
+KEEPS = ('last', 'best')
+MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
+POSITIVE = (
+    'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
+    'input_threads', 'prefetch_steps',
+)  # fmt: skip
+
+
+def check(config: dict) -> None:
+    """Raises a ValueError that names the first key whose value cannot be trained with."""
+    parallel.check_batch_size(config['batch_size'])
+    for name in POSITIVE:
+        if config[name] < 1:
+            raise ValueError(f'config.{name}={config[name]}; use 1 or more.')
+    if not config['databases']:
+        raise ValueError('config.databases is empty; name at least one.')
+    for name, database in config['databases'].items():
+        # Features are the exception: most databases have none.
+        opening.check_keys({'features': '', **database}, DATABASE_KEYS, f'config.databases.{name}')
+    opening.check_known(config['model'], MODEL_KEYS, 'config.model')
+    losses.get(config['loss'])
+    opening.check_keys(
+        config['loss_options'], set(losses.get(config['loss']).options), 'config.loss_options'
+    )
+    if config['loss'] == 'fidelity':
+        if len(config['targets']) != 1:
+            raise ValueError(
+                f'config.loss=fidelity ranks by one target, not {len(config["targets"])}; '
+                'shorten config.targets.'
+            )
+        _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
+    _check_choice(config, 'keep', KEEPS, 'config')
+    train_features.check(config)
+    _check_choice(config, 'resize', tuple(resizing.RULES), 'config')
+    _check_pairs(config)
+    if config['init_optimizer'] and (
+        config['init_from'] in ('', 'imagenet') or models.is_weight_file(config['init_from'])
+    ):
+        raise ValueError(
+            'config.init_optimizer=True needs the folder of a model that was trained with '
+            'config.save_optimizer=True as config.init_from.'
+        )
+    if config['ohem'] is not None:
+        opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
+        for name, allowed in OHEM_CHOICES.items():
+            _check_choice(config['ohem'], name, allowed, 'config.ohem')
+
+
+def _check_pairs(config: dict) -> None:
+    counts = config['pairs_per_database']
+    if counts is None:
+        return
+    if not losses.get(config['loss']).pair_lists:
+        raise ValueError(
+            f'config.pairs_per_database lists pairs, which config.loss={config["loss"]} does not '
+            'read; set it to None.'
+        )
+    opening.check_keys(counts, set(config['databases']), 'config.pairs_per_database')
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f'config.pairs_per_database.{name}={count}; use 1 or more.')
+
+
+def _check_choice(config: Mapping, name: str, allowed: Iterable, where: str) -> None:
+    if config[name] not in allowed:
+        raise ValueError(
+            f'{where}.{name}={config[name]!r}; use one of {", ".join(map(str, allowed))}.'
+        )
+
+
+def check_prefixes(config: dict, params: dict) -> None:
+    """Raises a ValueError for a prefix of `freeze` or `rate_scales` that fits no parameter."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = ['/'.join(str(k.key) for k in path) for path, _ in leaves]
+    for name in ('freeze', 'rate_scales'):
+        for prefix in config[name]:
+            if not any(path.startswith(prefix) for path in paths):
+                parts = ', '.join(sorted({path.partition('/')[0] for path in paths}))
+                raise ValueError(
+                    f'config.{name} names {prefix!r}, but no parameter begins with it; '
+                    f'they begin with {parts}.'
+                )
