@@ -38,16 +38,21 @@ def learning_rate(config: dict, total: int, warmup: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(peak / 10, peak, warmup), after], [warmup])
 
 
+def _decayed(params: dict) -> dict:
+    """True for weights of the model: decay would pull an annotator's rates to .5."""
+    return {part: jax.tree.map(lambda _: part != 'loss', tree) for part, tree in params.items()}
+
+
 def optimizer(config: dict, rate: optax.Schedule) -> optax.GradientTransformation:
     """Adam, with frozen and slowed-down parts.
 
     `weight_decay` is coupled (added to the gradient before Adam, as torch's Adam does) unless
-    `decoupled_weight_decay`. `freeze` lists path prefixes that do not train; `rate_scales` maps
+    `decoupled_weight_decay`, and leaves the loss's own parameters alone. `freeze` lists path prefixes that do not train; `rate_scales` maps
     path prefixes to factors of the learning rate.
     """
     freeze = tuple(config['freeze'])
     scales = dict(config['rate_scales'])
-    decay = optax.add_decayed_weights(config['weight_decay'])
+    decay = optax.add_decayed_weights(config['weight_decay'], _decayed)
     parts = (
         [optax.scale_by_adam(), decay]
         if config['decoupled_weight_decay']
