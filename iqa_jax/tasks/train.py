@@ -1,7 +1,8 @@
 """train: the one trainer. Proxies, opinion scores and pairs differ in config only.
 
 Targets are columns of a score table (multi-task proxies) or `mos` of the manifest; the loss is
-`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to either.
+`mse`, `fidelity` (pairwise ranking) or `annotators` (votes on pairs by score columns);
+`config.ohem` adds the pruned twin to any.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
-from iqa_jax.tasks import opening, train_outputs, train_setup
+from iqa_jax.tasks import annotator_report, opening, train_outputs, train_setup
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
 KEYS = {
@@ -39,7 +40,7 @@ HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps 
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet."""
+    """Writes model/, metrics.jsonl, checkpoints/ and what else the loss and the twin leave."""
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     train_setup.check(config)
     ohem = config['ohem']
@@ -54,6 +55,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     start = time.monotonic()
     sources, validation_sources, simulated = train_setup.load_databases(config)
     validate = train_setup.Validation(validation_sources, config)
+    votes = annotator_report.votes(sources, config) if config['loss'] == 'annotators' else None
     pipeline = Pipeline(
         sources,
         config['batch_size'],
@@ -116,7 +118,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                     raise ValueError(
                         f'The loss is {values["loss"]} at step {step}; lower config.learning_rate.'
                     )
-                writer.write(step, values | speed.read())
+                writer.write(step, values | train_outputs.readings(state, config) | speed.read())
             if validate and (step % config['eval_steps'] == 0 or step == total):
                 value = validate(state)
                 val_srcc = value if np.isfinite(value) else None  # all predictions are equal
@@ -147,6 +149,10 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs += train_outputs.trained_on(workdir / 'model', seen, stage.fingerprint)
         if ohem is not None:
             outputs.append(train_outputs.hard_examples(workdir, state, pipeline, stage.fingerprint))
+        if votes is not None:
+            outputs += annotator_report.write(
+                workdir, state, config, sources, votes, stage.fingerprint
+            )
         outputs.append(workdir / 'metrics.jsonl')
         artifacts.commit(outputs[-1], outputs[-1].read_bytes(), fingerprint=stage.fingerprint)
     headline = 'no validation SRCC' if val_srcc is None else f'validation SRCC {val_srcc:.3f}'
@@ -160,6 +166,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         'simulated': simulated,
         'artifact': 'model/model.json',
     }
+    if votes is not None:
+        summary |= {name: int(number.sum()) for name, number in votes.items()}
     return stage.finish(summary, outputs)
 
 

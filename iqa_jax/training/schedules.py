@@ -39,16 +39,16 @@ def learning_rate(config: dict, total: int, warmup: int) -> optax.Schedule:
 
 
 def _decayed(params: dict) -> dict:
-    """True for weights of the model: decay would pull an annotator's rates to .5."""
-    return {part: jax.tree.map(lambda _: part != 'loss', tree) for part, tree in params.items()}
+    """True for the model's weights: decay would pull what the loss learns, such as rates, to 0."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != 'loss', params)
 
 
 def optimizer(config: dict, rate: optax.Schedule) -> optax.GradientTransformation:
     """Adam, with frozen and slowed-down parts.
 
     `weight_decay` is coupled (added to the gradient before Adam, as torch's Adam does) unless
-    `decoupled_weight_decay`, and leaves the loss's own parameters alone. `freeze` lists path prefixes that do not train; `rate_scales` maps
-    path prefixes to factors of the learning rate.
+    `decoupled_weight_decay`; parameters of the loss have none. `freeze` lists path prefixes that do
+    not train; `rate_scales` maps path prefixes to factors of the learning rate.
     """
     freeze = tuple(config['freeze'])
     scales = dict(config['rate_scales'])

@@ -66,3 +66,14 @@ def test_coupled_decay_is_torch_adam():
     np.testing.assert_allclose(torch_like['head']['w'], 0.9, rtol=1e-5)
     decoupled = update({'weight_decay': 0.5})
     np.testing.assert_allclose(decoupled['head']['w'], 1 - 0.1 * 1.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('decoupled', [True, False])
+def test_parameters_of_the_loss_are_not_decayed(decoupled):
+    params = {'head': {'w': jnp.ones(2)}, 'loss': {'hit': jnp.ones(2)}}
+    config = CONFIG | {'weight_decay': 0.5, 'decoupled_weight_decay': decoupled}
+    tx = schedules.optimizer(config | {'rate_scales': {'loss': 10.0}}, optax.constant_schedule(0.1))
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(still, tx.init(params), params)
+    assert (updates['head']['w'] < 0).all()
+    np.testing.assert_array_equal(updates['loss']['hit'], 0)
