@@ -73,7 +73,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'decoupled_weight_decay': False,
             'clip_norm': 1e9,  # never
             'freeze': (),
-            'rate_scales': {'loss': 10.0},  # the rates learn at 1e-3
+            'rate_scales': {'loss': 10.0},  # the rates learn at 1e-3; {} for 'em'
             # --- housekeeping ---
             'eval_steps': 4 if smoke else 5000,
             'eval_images': 8 if smoke else 500,
