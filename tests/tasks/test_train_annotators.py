@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from iqa_jax.data import manifest, tables
+from iqa_jax.data import manifest, pipeline, tables
 from iqa_jax.runtime import artifacts
-from iqa_jax.tasks import train, train_setup
+from iqa_jax.tasks import annotator_report, train, train_setup
 
 NAMES = ('ssim', 'gmsd', 'vsi')
 OPTIONS = {'optimise': 'gradient', 'first_rate': 0.62, 'abstain_below': 0.0, 'em_memory': 0.9}
@@ -100,6 +100,28 @@ def test_the_report_counts_votes_and_ranks_annotators(data, tmp_path, optimise):
     assert train.run(config(tmp_path, **changes), tmp_path / 'out') == summary
 
 
+def test_a_restart_remembers_what_em_has_seen(data, tmp_path, monkeypatch, caplog):
+    data()
+    changes = {'loss_options': OPTIONS | {'optimise': 'em'}, 'rate_scales': {}}
+    plain = config(tmp_path, **changes, checkpoint_steps=2)
+    train.run(plain, tmp_path / 'whole')
+
+    def crash(name):
+        if name == 'train.checkpoint':
+            raise KeyboardInterrupt(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, 'crash_point', crash)
+        with pytest.raises(KeyboardInterrupt, match='train.checkpoint'):
+            train.run(plain, tmp_path / 'cut')
+    assert not (tmp_path / 'cut/annotators.csv').exists()
+    with caplog.at_level('INFO', logger='absl'):
+        train.run(plain, tmp_path / 'cut')
+    assert 'train continues at step 2 of 3' in caplog.text
+    whole, cut = (artifacts.read(tmp_path / name / 'annotators.csv') for name in ('whole', 'cut'))
+    assert whole == cut
+
+
 @pytest.mark.parametrize('simulated', [False, True])
 def test_annotators_are_compared_with_opinions_where_there_are_some(data, tmp_path, simulated):
     scores = data(with_mos=True, simulated=simulated)
@@ -154,7 +176,10 @@ def test_a_margin_that_silences_everyone_is_refused_and_a_lesser_one_counted(dat
     options = OPTIONS | {'abstain_below': 9.0}
     with pytest.raises(ValueError, match='Annotator ssim casts no vote.*abstain_below'):
         train.run(config(tmp_path, loss_options=options), tmp_path / 'out')
+    targets = np.stack([scores[name] for name in NAMES], axis=1)
+    source = pipeline.Source({}, targets, np.zeros(N))
     options['abstain_below'] = 0.2
-    summary = train.run(config(tmp_path, loss_options=options), tmp_path / 'out')
-    gaps = [np.abs(np.subtract.outer(scores[name][:10], scores[name][:10])) for name in NAMES]
-    assert summary['votes'] == sum(int(np.sum(np.triu(gap >= 0.2))) for gap in gaps)
+    found = annotator_report.votes([source], {'targets': NAMES, 'loss_options': options})
+    gaps = np.abs(targets[:, None] - targets[None])
+    assert found['votes'].tolist() == np.sum(np.triu(gaps.T >= 0.2), axis=(1, 2)).tolist()
+    assert (found['votes'] + found['abstentions'] == N * (N - 1) // 2).all()
