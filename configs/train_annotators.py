@@ -6,6 +6,7 @@ Pretraining of "Active Fine-Tuning from gMAD Examples", after what its authors' 
 eleven metrics vote on pairs of KADIS images (configs/kadis_make.py), and the network learns
 together with the hit and correct-rejection rate of each. No opinion is needed. What none of the
 sources says is marked [D], a default that may be changed.
+`:lfc` trains the network of LFC (ICIP 2019), 159,506 parameters, instead of ResNet-18.
 `:smoke` is a tiny form on the quickstart's data.
 """
 
@@ -18,8 +19,8 @@ METRICS = (
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """arg: '' or 'smoke'."""
-    smoke = arg == 'smoke'
+    """arg: '', 'lfc' or 'smoke'."""
+    smoke, lfc = arg == 'smoke', arg == 'lfc'
     data = 'quickstart/data' if smoke else 'kadis'
     return ConfigDict(
         {
@@ -41,12 +42,13 @@ def get_config(arg: str = '') -> ConfigDict:
             'prefetch_steps': 4,  # batches made and sent to the devices ahead
             # --- model ---
             'model': {
-                'backbone': 'tiny' if smoke else 'resnet18',  # [D] | 'resnet34'
+                'backbone': 'tiny' if smoke else 'lfc' if lfc else 'resnet18',  # [D] | 'resnet34'
                 'head': 'gap',
                 'normalise': 'none',
-                'hidden': (),
+                'hidden': (128,) if lfc else (),
                 'dropout': 0.0,
-                'uncertainty': True,  # var of P is predicted; False fixes it at 1
+                # The variances of P are predicted; False fixes them at 1.
+                'uncertainty': 'exp' if lfc else True,
                 'frozen_statistics': False,
             },
             'init_from': '',  # [D] | 'imagenet' | folder of a saved model
