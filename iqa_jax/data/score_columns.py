@@ -81,20 +81,29 @@ def mean_proxy(ids: np.ndarray, path: str) -> np.ndarray:
     return np.mean([found[name] for name in names], axis=0).astype(np.float32)
 
 
+def direction(path: str, name: str, meta: dict, given: bool | None = None) -> bool:
+    """Whether a higher value is better in a column of a table with that metadata.
+
+    `given` overrules the metadata. Raises a ValueError when neither says it.
+    """
+    described = meta.get('columns', {}).get(name, {})
+    better = described.get('higher_is_better') if given is None else given
+    if better is None:
+        raise ValueError(
+            f'{path} does not say whether a higher {name} is better; '
+            'set higher_is_better of it in the config.'
+        )
+    return better
+
+
 def _column(ids: np.ndarray, column: dict, score_tables: Tables) -> np.ndarray:
     """One column [N], float32, turned so that higher is better; NaN where the table has no row."""
     path, name = column['scores'], column['column']
     table, meta = score_tables[path]
     tables.require(table, ['image_id', name], path)
-    described = meta.get('columns', {}).get(name, {})
-    direction = column.get('higher_is_better', described.get('higher_is_better'))
-    if direction is None:
-        raise ValueError(
-            f'{path} does not say whether a higher {name} is better; '
-            'set higher_is_better beside the column in the config.'
-        )
+    higher = direction(path, name, meta, column.get('higher_is_better'))
     known = set(table['image_id'].tolist())
     there = np.array([image_id in known for image_id in ids.tolist()], bool)
     values = np.full(len(ids), np.nan, np.float32)
     values[there] = tables.join(ids[there], table, [name], path)[name]
-    return values * np.float32(1 if direction else -1)
+    return values * np.float32(1 if higher else -1)

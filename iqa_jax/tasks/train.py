@@ -1,7 +1,8 @@
 """train: the one trainer. Proxies, opinion scores and pairs differ in config only.
 
 Targets are columns of a score table (multi-task proxies) or `mos` of the manifest; the loss is
-`mse` or `fidelity` (pairwise ranking); `config.ohem` adds the pruned twin to any.
+`mse`, `fidelity` (pairwise ranking) or `annotators` (votes on pairs by score columns);
+`config.ohem` adds the pruned twin to any.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from iqa_jax.runtime import (
     throughput,
 )
 from iqa_jax.tasks import (
+    annotator_report,
     opening,
     provenance,
     train_checks,
@@ -47,7 +49,7 @@ HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps 
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes model/, metrics.jsonl, checkpoints/ and, with a twin, hard_examples.parquet.
+    """Writes model/, metrics.jsonl, checkpoints/ and what else the loss and the twin leave.
 
     Raises:
       train_setup.DivergedError: the loss, its gradient or a validation score is not finite.
@@ -66,6 +68,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     sources, validation_sources, simulated = train_setup.load_databases(config)
     validate = train_setup.Validation(validation_sources, config)
     listed = config['pairs_per_database']
+    votes = annotator_report.votes(sources, config) if config['loss'] == 'annotators' else None
     pipeline = Pipeline(
         sources,
         config['batch_size'],
@@ -136,7 +139,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                         f'The loss is {values["loss"]} and its gradient {values["gradient_norm"]} '
                         f'at step {step}; lower config.learning_rate.'
                     )
-                writer.write(step, values | speed.read())
+                writer.write(step, values | train_outputs.readings(state, config) | speed.read())
             if validate and (step % config['eval_steps'] == 0 or step == total):
                 value = validate(state)
                 val_srcc = value if np.isfinite(value) else None  # all predictions are equal
@@ -171,6 +174,10 @@ def run(config: dict, workdir: str | Path) -> dict:
         outputs += train_outputs.trained_on(workdir / 'model', seen, stage.fingerprint)
         if ohem is not None:
             outputs.append(train_outputs.hard_examples(workdir, state, pipeline, stage.fingerprint))
+        if votes is not None:
+            outputs += annotator_report.write(
+                workdir, state, config, sources, votes, stage.fingerprint
+            )
         outputs.append(workdir / 'metrics.jsonl')
         artifacts.commit(outputs[-1], outputs[-1].read_bytes(), fingerprint=stage.fingerprint)
     headline = 'no validation SRCC' if val_srcc is None else f'validation SRCC {val_srcc:.3f}'
@@ -184,6 +191,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         'simulated': simulated,
         'artifact': 'model/model.json',
     }
+    if votes is not None:
+        summary |= {name: int(number.sum()) for name, number in votes.items()}
     return stage.finish(summary, outputs)
 
 

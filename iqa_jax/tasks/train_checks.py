@@ -21,6 +21,7 @@ OHEM_CHOICES = {
 }
 OHEM_KEYS = {'ratio', 'twin_weight', 'consistency_weight', *OHEM_CHOICES}
 DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
+DIRECTIONS = 'higher_is_better'  # of score columns whose table does not say it; may be left out
 KEEPS = ('last', 'best')
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
 POSITIVE = (
@@ -38,8 +39,9 @@ def check(config: dict) -> None:
     if not config['databases']:
         raise ValueError('config.databases is empty; name at least one.')
     for name, database in config['databases'].items():
-        # Features are the exception: most databases have none.
-        opening.check_keys({'features': '', **database}, DATABASE_KEYS, f'config.databases.{name}')
+        # Features are the exception, most databases have none, as are directions.
+        needed = {key: value for key, value in database.items() if key != DIRECTIONS}
+        opening.check_keys({'features': '', **needed}, DATABASE_KEYS, f'config.databases.{name}')
     opening.check_known(config['model'], MODEL_KEYS, 'config.model')
     losses.get(config['loss'])
     opening.check_keys(
@@ -52,6 +54,7 @@ def check(config: dict) -> None:
                 'shorten config.targets.'
             )
         _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
+    losses.get(config['loss']).check(len(config['targets']), config['loss_options'])
     _check_choice(config, 'keep', KEEPS, 'config')
     train_features.check(config)
     _check_choice(config, 'resize', tuple(resizing.RULES), 'config')

@@ -6,8 +6,8 @@ import numpy as np
 
 from iqa_jax.data import tables
 from iqa_jax.data.pipeline import Pipeline
-from iqa_jax.runtime import checkpoints
-from iqa_jax.training import saved_model, steps
+from iqa_jax.runtime import checkpoints, parallel
+from iqa_jax.training import losses, saved_model, steps
 
 
 def trained_on(folder: Path, seen: tables.Table | None, mark: str) -> list[Path]:
@@ -34,6 +34,17 @@ def hard_examples(workdir: Path, state: steps.TrainState, pipeline: Pipeline, ma
     }
     tables.write(path, columns, fingerprint=mark)
     return path
+
+
+def readings(state: steps.TrainState, config: dict) -> dict[str, float]:
+    """What the loss has learned of each target, to be logged: {'hit_rate/ssim': 0.91, ...}."""
+    loss = losses.get(config['loss'])
+    found = parallel.fetch(loss.readings(state.params.get('loss', {}), state.loss_state))
+    return {
+        f'{name}/{target}': round(float(value), 4)
+        for name, values in found.items()
+        for target, value in zip(config['targets'], values, strict=True)
+    }
 
 
 class Best:

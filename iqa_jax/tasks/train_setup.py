@@ -2,18 +2,20 @@
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from iqa_jax import models
-from iqa_jax.data import exposure, manifest, tables
+from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.data.pipeline import Source, feature_store
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
-from iqa_jax.training import losses, saved_model, schedules, steps
+from iqa_jax.runtime import parallel
+from iqa_jax.tasks import train_checks
+from iqa_jax.training import annotator_estimates, losses, saved_model, schedules, steps
 
 
 class DivergedError(ValueError):
@@ -53,12 +55,24 @@ def load_databases(config: dict) -> tuple[list[Source], list[Source], bool]:
 
 
 def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Targets [N, K] and the spread of the opinions [N], NaN where the loss does not read it."""
+    """Targets [N, K], higher is better, and the spread of the opinions [N].
+
+    The spread is NaN where the loss does not read it, a target NaN where an annotator has no score.
+    """
     where = database['scores'] or database['manifest']
     if database['scores']:
-        scores = tables.read(where)[0]
+        scores, meta = tables.read(where)
         found = tables.join(rows['image_id'], scores, list(config['targets']), where)
-        targets = np.stack([found[name] for name in config['targets']], axis=1)
+        given = database.get(train_checks.DIRECTIONS, {})
+        targets = np.stack(
+            [
+                found[name]
+                if score_columns.direction(where, name, meta, given.get(name))
+                else -found[name]
+                for name in config['targets']
+            ],
+            axis=1,
+        )
         spread = np.full(len(targets), np.nan, np.float32)
     else:
         if tuple(config['targets']) != ('mos',):
@@ -67,6 +81,15 @@ def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarr
                 "config.databases.*.scores, or use ('mos',)."
             )
         targets, spread = rows['mos'][:, None], rows['mos_std']
+    if config['loss'] == 'annotators':
+        silent = np.flatnonzero(np.isnan(targets).all(axis=1))
+        if len(silent):
+            raise ValueError(
+                f'{where}: no annotator of config.targets has a score of {len(silent)} of '
+                f'{len(targets)} images, {rows["image_id"][silent[0]]} the first; leave them out '
+                f'of {database["manifest"]}.'
+            )
+        return targets, spread
     bad = int(np.sum(~np.isfinite(targets).all(axis=1)))
     if bad:
         raise ValueError(
@@ -162,7 +185,8 @@ class Validation:
     """SRCC of mean prediction and mean target on whole images or features, mean over databases.
 
     Of each database an even subset of `config.eval_images` in manifest order is scored, so that
-    every photograph and type stays represented.
+    every photograph and type stays represented. Annotators need not share a unit, so the mean rank
+    by them is their mean.
     """
 
     def __init__(self, sources: list[Source], config: dict):
@@ -172,13 +196,21 @@ class Validation:
         self._images, self._batch = config['eval_images'], config['eval_batch_size']
         spec = json.dumps(config['model'], sort_keys=True)
         self._score = saved_model.score_step(spec, len(output_names(config)), False)
+        self._mean = annotator_estimates.mean_rank if config['loss'] == 'annotators' else _mean
 
     def __bool__(self) -> bool:
         return bool(self._sources)
 
     def __call__(self, state: steps.TrainState) -> float:
-        variables = {'params': state.params, 'batch_stats': state.batch_stats}
-        values = []
+        values = [
+            statistics.srcc(predicted, self._mean(source.targets[chosen]))
+            for source, chosen, predicted in self.scored(state)
+        ]
+        return float(np.mean(values))
+
+    def scored(self, state: steps.TrainState) -> Iterator[tuple[Source, np.ndarray, np.ndarray]]:
+        """(source, rows of its subset, their mean predictions float32) of every database."""
+        variables = parallel.place({'params': state.params, 'batch_stats': state.batch_stats})
         for source, store in self._sources:
             n = len(source.targets)
             chosen = np.unique(np.linspace(0, n - 1, min(n, self._images)).astype(int))
@@ -192,8 +224,11 @@ class Validation:
                     predicted[first + np.array(rows)] = found
             if not np.isfinite(predicted).all():
                 raise DivergedError('A validation score is not finite; lower config.learning_rate.')
-            values.append(statistics.srcc(predicted, source.targets[chosen].mean(axis=1)))
-        return float(np.mean(values))
+            yield source, chosen, predicted
+
+
+def _mean(targets: np.ndarray) -> np.ndarray:
+    return targets.mean(axis=1)
 
 
 def by_shape(images: Iterable[np.ndarray]) -> list[list[int]]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 from iqa_jax.runtime import parallel
+from iqa_jax.training import annotators
 
 EPSILON = 1e-8  # keeps the slope of the square root finite at P g = 0
 
@@ -107,6 +108,8 @@ class Loss(NamedTuple):
       parameters: (number of targets, options) -> first values of `own`.
       state: (number of targets, options) -> first `state`.
       pair_lists: whether it reads the literal pairs of a batch.
+      check: (number of targets, options) -> None; a ValueError names what cannot work.
+      readings: (own, state) -> {name: [targets]} worth logging.
     """
 
     apply: Callable
@@ -115,12 +118,23 @@ class Loss(NamedTuple):
     parameters: Callable[[int, dict], dict] = lambda targets, options: {}
     state: Callable[[int, dict], Any] = lambda targets, options: {}
     pair_lists: bool = False
+    check: Callable[[int, dict], None] = lambda targets, options: None
+    readings: Callable[[dict, Any], dict] = lambda own, state: {}
 
 
 LOSSES = {
     'mse': Loss(mse),
     'fidelity': Loss(
         fidelity, frozenset({'labels', 'hinge_weight', 'hinge_margin'}), pair_lists=True
+    ),
+    'annotators': Loss(
+        annotators.negative_log_likelihood,
+        annotators.OPTIONS,
+        outputs=lambda targets: 1,
+        parameters=annotators.first_parameters,
+        state=annotators.first_state,
+        check=annotators.check,
+        readings=annotators.rates,
     ),
 }
 LABELS = ('soft', 'binary')
