@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from iqa_jax.models import winograd
+
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
+PADS_3 = {'SAME': ((1, 1), (1, 1)), 'VALID': ((0, 0), (0, 0))}  # of 3x3 at stride 1
 
 
 def convolve(
@@ -23,7 +26,15 @@ def convolve(
         return form(x, kernel, stride)
     if kernel.shape[:2] == (1, 1):
         return pointwise(x[:, ::stride, ::stride], kernel)
+    if jax.default_backend() == 'cpu' and stride == 1 and _pays(x, kernel):
+        return winograd.winograd(x, kernel, PADS_3.get(padding, padding))
     return dense(x, kernel, stride, padding)
+
+
+def _pays(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether Winograd's form is the faster one: 3x3 in float32 with enough channels."""
+    wide = min(kernel.shape[2:]) >= 64
+    return wide and kernel.shape[:2] == (3, 3) and x.dtype == jnp.float32
 
 
 @jax.custom_vjp

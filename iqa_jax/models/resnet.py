@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from iqa_jax.models import layers
+from iqa_jax.models import layers, pooling
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,7 +65,7 @@ class ResNet(nn.Module):
         x = (images - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
         x = conv(64, 7, 2, PAD_3, name='conv1')(x)
         x = norm('bn1', nn.relu)(x, train)
-        x = nn.max_pool(x, (3, 3), (2, 2), PAD_1)
+        x = pooling.max_pool(x, 3, 2, PAD_1)
         out = {}
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
