@@ -1,5 +1,7 @@
 """Every form of a convolution equals lax.conv in value and in both gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +59,17 @@ def relative(got, want):
     return float(jnp.max(jnp.abs(got - want)) / jnp.max(jnp.abs(want)))
 
 
+def check_relative(form, reference, x, kernel):
+    """Value and both slopes agree within 1e-5 of the largest entry."""
+    weight = normal(2, (x.size * 200,))
+    got, want = (
+        jax.jit(partial(value_and_slopes, f))(x, kernel, weight) for f in (form, reference)
+    )
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape
+        assert relative(a, b) < 1e-5
+
+
 @pytest.mark.parametrize(
     ('shape', 'features', 'pads'),
     [
@@ -68,12 +81,31 @@ def relative(got, want):
 )
 def test_winograds_form_equals_the_3x3_convolution(shape, features, pads):
     x, kernel = normal(0, shape), normal(1, (3, 3, shape[-1], features))
-    weight = normal(2, (x.size * 200,))
-    got = value_and_slopes(lambda x, k: winograd.winograd(x, k, pads), x, kernel, weight)
-    want = value_and_slopes(lambda x, k: convolution.dense(x, k, 1, pads), x, kernel, weight)
-    for a, b in zip(got, want, strict=True):
-        assert a.shape == b.shape
-        assert relative(a, b) < 1e-5
+    check_relative(
+        lambda x, k: winograd.winograd(x, k, pads),
+        lambda x, k: convolution.dense(x, k, 1, pads),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(
+    ('shape', 'size', 'stride', 'padding'),
+    [
+        ((2, 13, 10, 3), 7, 2, ((3, 3), (3, 3))),
+        ((1, 12, 15, 3), 5, 3, 'SAME'),
+        ((2, 11, 9, 4), 4, 2, 'VALID'),
+        ((2, 12, 9, 3), 7, 1, ((0, 2), (3, 1))),
+    ],
+)
+def test_the_stem_equals_the_dense_convolution(shape, size, stride, padding):
+    x, kernel = normal(0, shape), normal(1, (size, size, shape[-1], 5))
+    check_relative(
+        lambda x, k: convolution.stem(x, k, stride, padding),
+        lambda x, k: convolution.dense(x, k, stride, padding),
+        x,
+        kernel,
+    )
 
 
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
