@@ -42,7 +42,7 @@ EXTRAS_REQUIRE = {
     'bench': [
         'piq>=0.8',  # the other side of fr_speed.py
         'psutil>=6.0',  # memory of child processes
-        'torch>=2.4',  # what piq runs on
+        'torch>=2.4',  # what piq runs on; the other side of train_speed.py
     ],
     'pretrained': [
         'h5py>=3.11',  # reads the weight files of Keras

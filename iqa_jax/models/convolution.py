@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from iqa_jax.models import winograd
+
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
+PADS_3 = {'SAME': ((1, 1), (1, 1)), 'VALID': ((0, 0), (0, 0))}  # of 3x3 at stride 1
 
 
 def convolve(
@@ -23,7 +26,21 @@ def convolve(
         return form(x, kernel, stride)
     if kernel.shape[:2] == (1, 1):
         return pointwise(x[:, ::stride, ::stride], kernel)
+    if jax.default_backend() == 'cpu' and stride == 1 and _pays(x, kernel):
+        return winograd.winograd(x, kernel, PADS_3.get(padding, padding))
+    if (
+        jax.default_backend() == 'cpu'
+        and x.shape[-1] <= 4
+        and kernel.size // kernel.shape[-1] >= 64
+    ):
+        return stem(x, kernel, stride, padding)
     return dense(x, kernel, stride, padding)
+
+
+def _pays(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether Winograd's form is the faster one: 3x3 in float32 with enough channels."""
+    wide = min(kernel.shape[2:]) >= 64
+    return wide and kernel.shape[:2] == (3, 3) and x.dtype == jnp.float32
 
 
 @jax.custom_vjp
@@ -53,6 +70,54 @@ def dense(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def stem(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The same as `dense`; the kernel's slope is fast for few input channels and a large kernel."""
+    return dense(x, kernel, stride, padding)
+
+
+def _stem_forward(x, kernel, stride, padding):
+    return stem(x, kernel, stride, padding), (x, kernel)
+
+
+def _stem_backward(stride, padding, saved, slope):
+    x, kernel = saved
+    into_x = jax.vjp(lambda x: dense(x, kernel, stride, padding), x)[1](slope)[0]
+    return into_x, _stem_kernel_slope(x, slope, kernel, stride, padding)
+
+
+stem.defvjp(_stem_forward, _stem_backward)
+
+
+def _stem_kernel_slope(
+    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> jax.Array:
+    """Picture by picture, so that it stays in cache, the product of its patches with the slope."""
+    h, w, channels, _ = kernel.shape
+    rows, columns = slope.shape[1:3]
+    high, wide = rows + (h - 1) // stride, columns + (w - 1) // stride
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], (h, w), (stride, stride), padding)
+    (top, _), (left, _) = padding
+    # A plane for each phase (position mod stride) and channel: each patch entry is a slice of one.
+    ends = [(top, stride * high - x.shape[1] - top), (left, stride * wide - x.shape[2] - left)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in ends), (0, 0, 0)])
+    planes = x.reshape(-1, high, stride, wide, stride, channels).transpose(0, 2, 4, 5, 1, 3)
+    taps = [(i, j, c) for i in range(h) for j in range(w) for c in range(channels)]
+
+    def one_more(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        plane, slope = pair
+        patches = [
+            plane[i % stride, j % stride, c, i // stride :, j // stride :][:rows, :columns]
+            for i, j, c in taps
+        ]
+        product = jnp.stack(patches).reshape(len(taps), -1) @ slope.reshape(-1, slope.shape[-1])
+        return total + product, None
+
+    start = jnp.zeros((len(taps), slope.shape[-1]), slope.dtype)
+    return lax.scan(one_more, start, (planes, slope))[0].reshape(kernel.shape)
 
 
 def depthwise_lax(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:

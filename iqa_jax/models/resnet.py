@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from iqa_jax.models import layers
+from iqa_jax.models import layers, pooling
 from iqa_jax.models.preprocess import preprocess
 
 # torch pads both sides alike, XLA's 'SAME' only the far side of an even picture at stride 2.
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
         x = preprocess(images, self.preprocess)
         x = conv(64, 7, 2, PAD_3, name='conv1')(x)
         x = norm('bn1', nn.relu)(x, train)
-        x = nn.max_pool(x, (3, 3), (2, 2), PAD_1)
+        x = pooling.max_pool(x, 3, 2, PAD_1)
         out = {}
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):

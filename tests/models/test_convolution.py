@@ -1,11 +1,13 @@
 """Every form of a convolution equals lax.conv in value and in both gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iqa_jax.models import convolution
+from iqa_jax.models import convolution, pooling, winograd
 
 SHAPES = [(2, 12, 16, 4), (1, 13, 9, 3), (2, 7, 8, 5), (1, 5, 5, 2)]
 
@@ -50,3 +52,90 @@ def test_the_matrix_product_equals_the_1x1_convolution(stride):
         x,
         kernel,
     )
+
+
+def relative(got, want):
+    """Largest error over the largest value."""
+    return float(jnp.max(jnp.abs(got - want)) / jnp.max(jnp.abs(want)))
+
+
+def check_relative(form, reference, x, kernel):
+    """Value and both slopes agree within 1e-5 of the largest entry."""
+    weight = normal(2, (x.size * 200,))
+    got, want = (
+        jax.jit(partial(value_and_slopes, f))(x, kernel, weight) for f in (form, reference)
+    )
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape
+        assert relative(a, b) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ('shape', 'features', 'pads'),
+    [
+        ((2, 7, 9, 64), 70, ((1, 1), (1, 1))),  # the kernel's slope through lax.conv
+        ((1, 3, 4, 128), 5, ((0, 0), (2, 1))),  # a map smaller than its kernel
+        ((2, 13, 6, 130), 3, ((0, 2), (1, 0))),
+        ((1, 1, 1, 6), 4, ((1, 1), (2, 0))),
+    ],
+)
+def test_winograds_form_equals_the_3x3_convolution(shape, features, pads):
+    x, kernel = normal(0, shape), normal(1, (3, 3, shape[-1], features))
+    check_relative(
+        lambda x, k: winograd.winograd(x, k, pads),
+        lambda x, k: convolution.dense(x, k, 1, pads),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(
+    ('shape', 'size', 'stride', 'padding'),
+    [
+        ((2, 13, 10, 3), 7, 2, ((3, 3), (3, 3))),
+        ((1, 12, 15, 3), 5, 3, 'SAME'),
+        ((2, 11, 9, 4), 4, 2, 'VALID'),
+        ((2, 12, 9, 3), 7, 1, ((0, 2), (3, 1))),
+    ],
+)
+def test_the_stem_equals_the_dense_convolution(shape, size, stride, padding):
+    x, kernel = normal(0, shape), normal(1, (size, size, shape[-1], 5))
+    check_relative(
+        lambda x, k: convolution.stem(x, k, stride, padding),
+        lambda x, k: convolution.dense(x, k, stride, padding),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
+@pytest.mark.parametrize(
+    ('channels', 'stride', 'takes'), [(64, 1, True), (64, 2, False), (8, 1, False)]
+)
+def test_wide_3x3_convolutions_of_stride_1_take_winograds_form(channels, stride, takes, padding):
+    x, kernel = normal(0, (1, 6, 5, channels)), normal(1, (3, 3, channels, channels))
+
+    def form(x):
+        return convolution.convolve(x, kernel, stride, padding, False)
+
+    assert relative(form(x), convolution.dense(x, kernel, stride, padding)) < 1e-5
+    assert ('winograd' in str(jax.make_jaxpr(form)(x))) == takes
+
+
+@pytest.mark.parametrize(
+    ('size', 'stride', 'pads'),
+    [
+        (3, 2, ((1, 1), (1, 1))),
+        (2, 2, ((0, 0), (0, 0))),
+        (3, 2, ((0, 0), (0, 0))),
+        (2, 3, ((1, 0), (0, 1))),
+        (5, 2, ((2, 1), (0, 2))),
+    ],
+)
+def test_the_slope_of_max_pooling_goes_to_the_first_largest_pixel(size, stride, pads):
+    x = jnp.round(2 * normal(0, (2, 11, 8, 3)))  # many ties
+    ours = jax.vjp(lambda x: pooling.max_pool(x, size, stride, pads), x)
+    reference = jax.vjp(lambda x: pooling.max_pool_lax(x, size, stride, pads), x)
+    np.testing.assert_array_equal(ours[0], reference[0])
+    slope = normal(1, ours[0].shape)
+    np.testing.assert_allclose(ours[1](slope)[0], reference[1](slope)[0], rtol=1e-6, atol=1e-6)

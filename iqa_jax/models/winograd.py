@@ -1,0 +1,134 @@
+"""3x3 convolutions of stride 1 with half the multiplications, by Winograd's minimal filtering.
+
+Four rows of the output come from six rows of the input: both are transformed along the height by
+small fixed matrices, between which each of the six transformed rows meets its own 1x3 kernel, so
+that six products take the place of twelve. F(4, 3) of Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks", CVPR 2016, along one axis only: along both it would save twice as
+much and lose three more bits.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+NARROW = 128  # with fewer channels the products of the kernel's slope are too thin to be fast
+ROWS, TAPS = 4, 6  # rows of output per tile, rows of input it reads
+INPUT = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    np.float32,
+)
+KERNEL = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    np.float32,
+)
+OUTPUT = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+    np.float32,
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def winograd(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """Convolve [N,H,W,C] with [3,3,C,D] at stride 1; pads of 0 to 2 zeros per side."""
+    return _filter(x, kernel, pads, transposed=False)
+
+
+def _forward(x, kernel, pads):
+    return winograd(x, kernel, pads), (x, kernel)
+
+
+def _backward(pads, saved, slope):
+    x, kernel = saved
+    opposite = tuple((2 - before, 2 - after) for before, after in pads)
+    into_x = _filter(slope, kernel, opposite, transposed=True)
+    if kernel.shape[2] < NARROW:
+        into_kernel = jax.vjp(lambda k: _direct(x, k, pads), kernel)[1](slope)[0]
+    else:
+        into_kernel = _kernel_slope(x, slope, pads)
+    return into_x, into_kernel
+
+
+winograd.defvjp(_forward, _backward)
+
+
+def _filter(x: jax.Array, kernel: jax.Array, pads: Pads, transposed: bool) -> jax.Array:
+    """The convolution, or with `transposed` that of the kernel turned by 180 degrees, [3,3,D,C]."""
+    height = x.shape[1] + sum(pads[0]) - 2
+    kernels = _mix(KERNEL, kernel[::-1] if transposed else kernel)
+    rows = [
+        _one_row(row, k, pads[1], transposed)
+        for row, k in zip(_input_rows(x, pads[0], height), kernels, strict=True)
+    ]
+    y = jnp.stack(_mix(OUTPUT, rows), axis=2)
+    return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :height]
+
+
+def _one_row(x: jax.Array, kernel: jax.Array, pads: tuple[int, int], transposed: bool) -> jax.Array:
+    """Convolve [N,T,W,C] along W with [3,C,D], or with the turned [3,D,C]."""
+    if x.size > kernel.size:
+        kernel = kernel[::-1].swapaxes(1, 2) if transposed else kernel
+        return _direct(x, kernel[None], ((0, 0), pads))
+    # A small map: lax.conv would spend as long on copying the kernel into another layout.
+    kernel = [k.T for k in kernel[::-1]] if transposed else list(kernel)
+    return sum(part @ k for part, k in zip(_columns(x, pads), kernel, strict=True))
+
+
+def _direct(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    layout = ('NHWC', 'HWIO', 'NHWC')
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=layout)
+
+
+def _kernel_slope(x: jax.Array, slope: jax.Array, pads: Pads) -> jax.Array:
+    """Slope of the kernel: the transposes of the three transforms about six matrix products."""
+    height = slope.shape[1]
+    tiles = -(-height // ROWS)
+    slope = jnp.pad(slope, ((0, 0), (0, tiles * ROWS - height), (0, 0), (0, 0)))
+    slopes = _mix(OUTPUT.T, [slope[:, i::ROWS] for i in range(ROWS)])
+    found = []
+    for row, into in zip(_input_rows(x, pads[0], height), slopes, strict=True):
+        into = into.reshape(-1, into.shape[-1])
+        parts = _columns(row, pads[1])
+        found.append(jnp.stack([part.reshape(-1, part.shape[-1]).T @ into for part in parts]))
+    return jnp.stack(_mix(KERNEL.T, found))
+
+
+def _input_rows(x: jax.Array, pads: tuple[int, int], height: int) -> list[jax.Array]:
+    """The six transformed rows [N,T,W,C] of all T tiles that make `height` rows of output."""
+    tiles = -(-height // ROWS)
+    missing = tiles * ROWS + 2 - x.shape[1] - pads[0]
+    x = jnp.pad(x, ((0, 0), (pads[0], missing), (0, 0), (0, 0)))
+    last = ROWS * (tiles - 1) + 1
+    return _mix(INPUT, [x[:, i : i + last : ROWS] for i in range(TAPS)])
+
+
+def _columns(x: jax.Array, pads: tuple[int, int]) -> list[jax.Array]:
+    """The three slices of the padded [N,T,W,C] that the taps of a 1x3 kernel meet."""
+    x = jnp.pad(x, ((0, 0), (0, 0), pads, (0, 0)))
+    return [x[:, :, i : x.shape[2] - 2 + i] for i in range(3)]
+
+
+def _mix(matrix: np.ndarray, parts) -> list[jax.Array]:
+    """The matrix times a list of arrays, without its zeros."""
+    return [
+        sum(float(weight) * part for weight, part in zip(line, parts, strict=True) if weight)
+        for line in matrix
+    ]
