@@ -3,7 +3,7 @@
     python -m iqa_jax.main --config configs/extract_features.py --workdir runs/quickstart/features
 
 ImageNet weights here; `--config.model=DIR` takes the backbone of any saved model instead, which is
-the other half of DeepFL-IQA's comparison. A poolings' vector is 'gap' (the last map's average),
+the other half of DeepFL-IQA's comparison. The vector of an image is by pooling: 'gap' (the last map's average),
 'mean' (narrow MLSP: the average of every tap), 'mean_std' (with standard deviations) or 'grid5'
 (wide MLSP: 5x5 area averages of every tap).
 """
