@@ -9,7 +9,8 @@ learning rate from 1e-1 to 1e-5 on validation.
 
 2 cores of an AMD EPYC that other work shared, 1,200 photographs of BIQ2021, 300 more to choose the
 epoch and 300 others to test, ImageNet features `mean_std` (19,200 numbers), `:short`, learning rate
-1e-5, 10 epochs, one seed: SRCC 0.774, still rising, 73 s. A ridge on these features gives 0.80.
+1e-5, 10 epochs, one seed: SRCC 0.774, still rising, 73 s. A ridge on the features of
+all 1,500 gives 0.795.
 """
 
 from ml_collections import ConfigDict
@@ -63,7 +64,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'total_examples': None,
             'warmup_steps': 0,
             'schedule': 'constant',
-            'learning_rate': 1e-5,  # thousands of inputs add up: at 1e-4 the first epochs overfit
+            'learning_rate': 1e-5,  # thousands of inputs add up
             'decay_at': (),
             'decay_factor': 1.0,
             'weight_decay': 0.0,
