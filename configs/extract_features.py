@@ -3,9 +3,9 @@
     python -m iqa_jax.main --config configs/extract_features.py --workdir runs/quickstart/features
 
 ImageNet weights here; `--config.model=DIR` takes the backbone of any saved model instead, which is
-the other half of DeepFL-IQA's comparison. A poolings' vector is 'gap' (the last map's average),
-'mean' (narrow MLSP: the average of every tap), 'mean_std' (with standard deviations) or 'grid5'
-(wide MLSP: 5x5 area averages of every tap).
+the other half of DeepFL-IQA's comparison. Poolings: 'gap' (average of the last map), 'mean' (narrow
+MLSP: average of every tap), 'mean_std' (with standard deviations) or 'grid5' (wide MLSP: 5x5 area
+averages of every tap).
 """
 
 from ml_collections import ConfigDict

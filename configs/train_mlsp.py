@@ -6,6 +6,10 @@ The head of AVA-MLSP and KonCept512 (2048, 1024, 256, 1; ReLU, batch norm, dropo
 that of the eleven sub-heads (512, 256, 1). The saved result is the whole model, backbone included.
 Squared error, Adam, 30 epochs of batches of 64, the best validation kept; the paper chooses the
 learning rate from 1e-1 to 1e-5 on validation.
+
+2 cores of an AMD EPYC that other work shared, BIQ2021: 1,200 photographs to learn from, 300 to
+choose the epoch, 300 others to test; ImageNet features `mean_std` (19,200 numbers), `:short`, 10
+epochs, one seed: SRCC 0.798 in 72 s. A ridge on the features of all 1,500 gives 0.795.
 """
 
 from ml_collections import ConfigDict
@@ -44,7 +48,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',
                 'head': 'mlsp',
                 'pooling': 'mean_std',
-                'normalise': 'batch',
+                'normalise': 'layer',
                 **HEADS[arg],
             },
             'init_from': 'pretrain/model' if smoke else 'imagenet',  # what extracted the features
@@ -59,7 +63,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'total_examples': None,
             'warmup_steps': 0,
             'schedule': 'constant',
-            'learning_rate': 1e-3,
+            'learning_rate': 1e-4,  # thousands of inputs add up
             'decay_at': (),
             'decay_factor': 1.0,
             'weight_decay': 0.0,

@@ -11,6 +11,8 @@ from iqa_jax.training import extraction, steps
 # What must be the same when features are made and when a head is trained on them, and its name.
 COMPARED = {'backbone': 'backbone', 'pooling': 'pooling', 'extractor': 'weights'}
 
+FIRST_SPREAD = 0.1  # of the outputs, in spreads of the targets
+
 
 def check(config: dict) -> None:
     """Raises a ValueError where only some databases have features, or images are needed too."""
@@ -64,16 +66,17 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
 
 
 def _at_targets(variables: dict, sources: list[Source]) -> dict:
-    """The output layer moved to the mean and spread of the targets.
+    """The output layer moved to the mean and a tenth of the spread of the targets.
 
-    Opinions around 60 are hundreds of Adam's steps away from outputs around 0.
+    Opinions around 60 are hundreds of Adam's steps away from outputs around 0. At the full spread
+    what the random layers say, and dropout does to it, would outweigh what there is to learn.
     """
     regressor = variables['params']['regressor']
     if 'output' not in regressor:
         return variables
     targets = np.concatenate([source.targets for source in sources])
     output = {
-        'kernel': regressor['output']['kernel'] * targets.std(0, dtype=np.float32),
+        'kernel': regressor['output']['kernel'] * (FIRST_SPREAD * targets.std(0)),
         'bias': jnp.asarray(targets.mean(0), jnp.float32),
     }
     params = variables['params'] | {'regressor': regressor | {'output': output}}
