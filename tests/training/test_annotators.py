@@ -210,7 +210,8 @@ def test_options_that_cannot_work_are_refused(targets, change, sentence):
 
 def test_the_twin_prunes_no_rate():
     params = {'body': {'kernel': jnp.ones((3, 3, 2, 2))}, 'loss': LOGITS}
-    mask = pruning.magnitude_mask(params, 0.9)
+    ohem = {'ratio': 0.9, 'mask': 'magnitude', 'layers': 'convolutions'}
+    mask = pruning.make_mask(params, ohem, jax.random.key(0), 0)
     jax.tree.map(np.testing.assert_array_equal, pruning.apply_mask(params, mask)['loss'], LOGITS)
 
 
