@@ -38,6 +38,8 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             },
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,
             'crop': (64, 64) if smoke else (384, 512),  # all of an image, mirrored or not
+            'resize': None,
+            'pairs_per_database': None,
             'batch_size': 8 if smoke else 64,
             'cache_mb': 1024 if smoke else 65_536,
             'input_threads': 2 if smoke else 16,
@@ -51,7 +53,8 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
                 'hidden': (16, 8) if smoke else (512, 256),
                 'dropout': (0.25, 0.5),
             },
-            'init_from': '' if smoke else 'imagenet',
+            'init_from': '' if smoke else 'weights/inception_resnet_v2.h5',  # Keras's file
+            'init_optimizer': False,
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',
@@ -78,6 +81,7 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             'keep': 'last',
             'checkpoint_steps': 4 if smoke else 2_000,
             'log_steps': 2 if smoke else 100,
+            'save_optimizer': False,
             'seed': 0,
         }
     )
