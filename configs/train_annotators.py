@@ -37,6 +37,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,  # [D]
             'crop': (64, 64) if smoke else (384, 384),
             'batch_size': 8 if smoke else 16,  # [D] 16 images make 120 pairs
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead
@@ -52,6 +54,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'frozen_statistics': False,
             },
             'init_from': '',  # [D] | 'imagenet' | folder of a saved model
+            'init_optimizer': False,
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'annotators',
@@ -80,8 +83,10 @@ def get_config(arg: str = '') -> ConfigDict:
             'eval_steps': 4 if smoke else 5000,
             'eval_images': 8 if smoke else 500,
             'eval_batch_size': 4,
+            'keep': 'last',
             'checkpoint_steps': 4 if smoke else 5000,
             'log_steps': 2 if smoke else 100,
+            'save_optimizer': False,
             'seed': 0,
         }
     )

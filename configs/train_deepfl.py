@@ -39,6 +39,8 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,
             'crop': (64, 64) if smoke else (384, 512),  # all of an image, mirrored or not
             'batch_size': 8 if smoke else 64,
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 1024 if smoke else 65_536,
             'input_threads': 2 if smoke else 16,
             'prefetch_steps': 4,
@@ -52,6 +54,7 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
                 'dropout': (0.25, 0.5),
             },
             'init_from': '' if smoke else 'imagenet',
+            'init_optimizer': False,
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',
@@ -78,6 +81,7 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             'keep': 'last',
             'checkpoint_steps': 4 if smoke else 2_000,
             'log_steps': 2 if smoke else 100,
+            'save_optimizer': False,
             'seed': 0,
         }
     )

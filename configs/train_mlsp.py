@@ -40,6 +40,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'targets': ('mos',),
             'crop': (64, 64),  # shapes the first weights only: features are of whole images
             'batch_size': 8 if smoke else 64,
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 0,
             'input_threads': 2,
             'prefetch_steps': 4,
@@ -52,6 +54,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 **HEADS[arg],
             },
             'init_from': 'pretrain/model' if smoke else 'imagenet',  # what extracted the features
+            'init_optimizer': False,
             'init_output_scale': 1.0,
             # --- objective ---
             'loss': 'mse',
@@ -78,6 +81,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'keep': 'best',
             'checkpoint_steps': 4 if smoke else 240,
             'log_steps': 2 if smoke else 24,
+            'save_optimizer': False,
             'seed': 0,
         }
     )

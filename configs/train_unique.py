@@ -67,6 +67,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'eval_steps': 4 if smoke else 2_000,
             'eval_images': 8 if smoke else 200,
             'eval_batch_size': 4,
+            'keep': 'last',
             'checkpoint_steps': 4 if smoke else 1_000,
             'log_steps': 2 if smoke else 50,
             'seed': 0,

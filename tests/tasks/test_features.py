@@ -74,17 +74,20 @@ def train_config(folder, **changes) -> dict:
                 'features': 'mean_std/features.parquet',
             },
         },
-        'batch_size': 3, 'cache_mb': 1, 'input_threads': 1, 'prefetch_steps': 1,
+        'batch_size': 3, 'pairs_per_database': None, 'resize': None, 'cache_mb': 1,
+        'input_threads': 1, 'prefetch_steps': 1,
         'model': {
             'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'batch', 'hidden': (8, 4),
             'hidden_norm': 'batch', 'dropout': (0.25, 0.5),
         },
-        'init_from': 'model', 'init_output_scale': 1.0, 'loss': 'mse', 'loss_options': {},
-        'ohem': None, 'total_steps': 6, 'total_epochs': None, 'total_examples': None,
+        'init_from': 'model', 'init_optimizer': False, 'init_output_scale': 1.0,
+        'loss': 'mse', 'loss_options': {}, 'ohem': None,
+        'total_steps': 6, 'total_epochs': None, 'total_examples': None,
         'warmup_steps': 0, 'schedule': 'constant', 'learning_rate': 1e-2, 'decay_at': (),
         'decay_factor': 1.0, 'weight_decay': 0.0, 'decoupled_weight_decay': True, 'clip_norm': 1e6,
         'freeze': (), 'rate_scales': {}, 'keep': 'last', 'eval_steps': 2, 'eval_images': 4,
-        'eval_batch_size': 2, 'checkpoint_steps': 3, 'log_steps': 3, 'seed': 0,
+        'eval_batch_size': 2, 'checkpoint_steps': 3, 'log_steps': 3,
+        'save_optimizer': False, 'seed': 0,
     } | changes  # fmt: skip
 
 

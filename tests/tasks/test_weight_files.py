@@ -46,7 +46,8 @@ def weight_file(monkeypatch, tmp_path):
 
 def config_of(source, **changes):
     model = SPEC | changes
-    return {'init_from': str(source), 'model': model, 'crop': (32, 32), 'seed': 0}
+    objective = {'targets': ('mos',), 'loss': 'mse', 'loss_options': {}}
+    return {'init_from': str(source), 'model': model, 'crop': (32, 32), 'seed': 0} | objective
 
 
 def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, monkeypatch):
@@ -60,7 +61,9 @@ def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, m
     state = steps.create_state(variables, optax.sgd(0.1), None, 0)
     meta = origin | {'config': {}, 'versions': {}, 'step': 0}
     saved_model.save(tmp_path / 'model', state, SPEC, ['mos'], meta, 'mark')
-    export.run({'task': 'export', 'root': '', 'model': str(tmp_path / 'model')}, tmp_path / 'out')
+    exported = {'model': str(tmp_path / 'model'), 'calibration': None}
+    exported |= {'task': 'export', 'root': '', 'results': '', 'pairs': '', 'rated': ''}
+    export.run(exported, tmp_path / 'out')
     card = (tmp_path / 'out/MODEL_CARD.md').read_text()
     assert 'began from the weight file ones.safetensors' in card
 
