@@ -4,7 +4,8 @@
 
 Trains on the long-tailed sets of `configs/split_long_tail.py`, tests on the 640 + 640 + 720 images
 of head, mid and tail types. `:balanced` trains on all 8,125 images instead, `:grid` adds one
-variant for every other value of each option; `--config.baseline=twin` then compares with the twin.
+variant for every other value of each option; `--config.baseline=twin` then compares with the twin,
+`--config.baseline=plain_dropout` the dropout twin with its network trained alone.
 `:smoke` is a tiny form on rated images of the quickstart (SIMULATED).
 """
 
@@ -19,7 +20,8 @@ from configs.active import inner
 
 # As released: ResNet-18, L2-normalised average of the last map, one linear layer; 384x384 crops;
 # Adam with coupled decay, 2e-5 and a fifth of it for the last of four epochs of 90,000 pairs, the
-# linear layer at the 1e-4 of the release's own first stage.
+# linear layer at the 1e-4 of the release's own first stage. A repeated run is one training:
+# `configs/train_ohem.py` has the release's two stages.
 TRAIN = {
     'crop': (384, 384),
     'batch_size': 64,  # images, all pairs of which count; the release draws 32 pairs
@@ -52,13 +54,16 @@ SMOKE = {
     'eval_images': 4,
     'checkpoint_steps': 4,
 }
-OHEM = train_ranking.get_config().ohem.to_dict() | {
+OHEM = {
     'ratio': 0.7,
+    'mask': 'magnitude',
     'refresh': 'epoch',
     'twin_weight': 1.0,
     'consistency_weight': 1.0,
+    'stop_gradient': False,
     'batch_stats': 'shared',
     'crops': 'different',
+    'layers': 'convolutions',
 }
 # One option at a time; a ratio of 0 prunes nothing, as mask='none'.
 GRID = {
@@ -87,6 +92,12 @@ def get_config(arg: str = '') -> ConfigDict:
         soft = {'loss_options': train['loss_options'] | {'labels': 'soft'}}
         variants |= {name: {'ohem': OHEM | changes} for name, changes in GRID.items()}
         variants |= {'plain_soft': {'ohem': None} | soft, 'twin_soft': soft}
+        # Dropout has no place without a hidden layer, so this twin has a plain run of its own.
+        dropout = {'model': train['model'] | {'hidden': (512,), 'dropout': 0.5}}
+        variants |= {
+            'plain_dropout': {'ohem': None} | dropout,
+            'twin_dropout': {'ohem': OHEM | {'mask': 'none'}} | dropout,
+        }
     name = 'kadid10k' if arg == 'balanced' else 'kadid10k_long_tail'
     splits = {}
     for index in range(split_long_tail.get_config(arg).count):

@@ -2,10 +2,10 @@
 
     python -m iqa_jax.main --config configs/extract_features.py --workdir runs/quickstart/features
 
-ImageNet weights here; `--config.model=DIR` takes the backbone of any saved model instead, which is
-the other half of DeepFL-IQA's comparison. Poolings: 'gap' (average of the last map), 'mean' (narrow
-MLSP: average of every tap), 'mean_std' (with standard deviations) or 'grid5' (wide MLSP: 5x5 area
-averages of every tap).
+ImageNet weights here; `--config.model=` a weight file, or the folder of any saved model, takes that
+backbone instead, which is the other half of DeepFL-IQA's comparison. Poolings: 'gap' (average of
+the last map), 'mean' (narrow MLSP: average of every tap), 'mean_std' (with standard deviations) or
+'grid5' (wide MLSP: 5x5 area averages of every tap).
 """
 
 from ml_collections import ConfigDict
@@ -20,10 +20,11 @@ def get_config(arg: str = '') -> ConfigDict:
             'root': 'runs/quickstart',
             'manifest': 'rate/rated.parquet',
             'splits': ('train', 'val', 'test') if not smoke else ('train', 'val'),
-            'model': 'pretrain/model' if smoke else 'imagenet',  # | folder of a saved model
+            'model': 'pretrain/model' if smoke else 'imagenet',  # | a file, a folder
             'features': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',
                 'pooling': 'mean_std',  # | 'mean' | 'grid5' | 'gap'
+                'preprocess': None,  # | imagenet | lite | half, where a weight file asks for it
             },
             'batch_size': 4,
             'shard_size': 16 if smoke else 256,

@@ -36,9 +36,9 @@ def get_config(arg: str = '') -> ConfigDict:
             },
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,  # [D]
             'crop': (64, 64) if smoke else (384, 384),
-            'resize': None,
-            'pairs_per_database': None,
             'batch_size': 8 if smoke else 16,  # [D] 16 images make 120 pairs
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead

@@ -38,9 +38,9 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             },
             'targets': ('ssim', 'ms_ssim', 'gmsd', 'mdsi') if smoke else METRICS,
             'crop': (64, 64) if smoke else (384, 512),  # all of an image, mirrored or not
-            'resize': None,
-            'pairs_per_database': None,
             'batch_size': 8 if smoke else 64,
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 1024 if smoke else 65_536,
             'input_threads': 2 if smoke else 16,
             'prefetch_steps': 4,

@@ -39,9 +39,9 @@ def get_config(arg: str = '') -> ConfigDict:
             },
             'targets': ('mos',),
             'crop': (64, 64),  # shapes the first weights only: features are of whole images
-            'resize': None,
-            'pairs_per_database': None,
             'batch_size': 8 if smoke else 64,
+            'pairs_per_database': None,
+            'resize': None,
             'cache_mb': 0,
             'input_threads': 2,
             'prefetch_steps': 4,

@@ -160,7 +160,7 @@ def load_pretrained(
     if (preprocess or own) != expected:
         raise ValueError(
             f'{file}: weights of {rule.origin} expect another input than this model gives them; '
-            f'set config.model.preprocess={expected!r}'
+            f'set preprocess={expected!r} beside the backbone'
         )
     return variables
 

@@ -14,26 +14,26 @@ from iqa_jax.tasks import opening, train_setup
 from iqa_jax.training import extraction, saved_model
 
 KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size'}
-FEATURE_KEYS = {'backbone', 'pooling'}
+FEATURE_KEYS = {'backbone', 'pooling', 'preprocess'}
 
 
 def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
     """Writes features.parquet, the shards it names and quarantine.csv, see `data.features`.
 
-    Images are read whole, at their own size. One whose features float16 cannot hold is quarantined.
+    Images are read whole, at their own size. One with a side that is too short for the backbone, or
+    with features that float16 cannot hold, is quarantined.
 
     Args:
-      config: with KEYS; `model` is the folder of a saved model, of whatever pooling and head, or
-        'imagenet'.
+      config: with KEYS; `model` is the folder of a saved model, of whatever pooling and head, a
+        weight file, or 'imagenet'.
       workdir: of the run; finished shards in it are kept.
-      batches: (store, rows, size, quarantine) -> (rows, images) of all that can be read.
+      batches: (store, rows, size, least side, quarantine) -> (rows, images) of all usable ones.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     wanted = config['features']
     opening.check_keys(wanted, FEATURE_KEYS, 'config.features')
-    models.extractor(wanted['backbone'], wanted['pooling'])
-    source = config['model']
-    inputs = [config['manifest']] + ([] if source == 'imagenet' else saved_model.files(source))
+    reads = models.extractor(**wanted).backbone.preprocess
+    inputs = [config['manifest'], *_weights(config['model'])]
     identity = given | {'unsigned_files': opening.unsigned_files(config['manifest'])}
     stage = stages.Stage('score', workdir, identity, inputs=inputs)
     if (summary := stage.done()) is not None:
@@ -42,9 +42,9 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
     columns = manifest.in_splits(
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
-    variables, store = extraction.load(source, wanted['backbone']), ImageStore(columns)
-    placed = parallel.place(variables)
-    shape = extraction.shape(wanted['backbone'], wanted['pooling'])
+    variables = extraction.load(config['model'], wanted['backbone'], wanted['preprocess'])
+    placed, store = parallel.place(variables), ImageStore(columns)
+    shape = extraction.shape(**wanted)
     n, size, extracted, shards = len(store), config['shard_size'], 0, []
     with progress.progress(total=n, desc='score', unit='images') as bar:
         for first in range(0, n, size):
@@ -60,8 +60,8 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
                 artifacts.crash_point('score.shard')
                 extracted += len(rows)
             bar.update(len(rows))
-    about = wanted | {'extractor': extraction.digest(variables), 'shape': list(shape)}
-    about |= {'dtype': 'float16', 'crop': 'whole image'}
+    about = wanted | {'preprocess': reads, 'extractor': extraction.digest(variables)}
+    about |= {'shape': list(shape), 'dtype': 'float16', 'crop': 'whole image'}
     index = features.write_index(workdir, shards, about, stage.fingerprint)
     quarantine = [e for path in shards for e in artifacts.meta(path)['meta']['quarantine']]
     outputs = [workdir / features.INDEX, workdir / 'quarantine.csv', *shards]
@@ -78,13 +78,21 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
     return stage.finish(summary, outputs)
 
 
+def _weights(source: str) -> list:
+    """The files that hold the extractor; ImageNet's have their digest in the code."""
+    if source == 'imagenet':
+        return []
+    return [source] if models.is_weight_file(source) else saved_model.files(source)
+
+
 def _extract_rows(
     variables: dict, store: ImageStore, rows: np.ndarray, config: dict, batches: Callable
 ) -> tuple[dict[int, np.ndarray], list[dict]]:
     """Features by row, and what cannot be read or stored by name."""
-    step = extraction.step(config['features']['backbone'], config['features']['pooling'])
+    step = extraction.step(**config['features'])
+    side = models.minimum_side(models.BACKBONES[config['features']['backbone']]())
     found, bad = {}, []
-    for members, images in batches(store, rows, config['batch_size'], bad):
+    for members, images in batches(store, rows, config['batch_size'], side, bad):
         for positions in train_setup.by_shape(images):
             batch = {'image': np.stack([images[p] for p in positions])}
             vectors = step(variables, batch)['features']

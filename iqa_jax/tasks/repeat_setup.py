@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.tasks import opening, train_setup
+from iqa_jax.tasks import opening, train_checks
 
 SPLIT_KEYS = {'train', 'test'}
 TEST_KEYS = {'manifest', 'score', 'evaluate'}
@@ -63,7 +63,7 @@ def plan(config: dict) -> list[Run]:
             }
             for seed in config['seeds']:
                 training = given | changes | {'databases': databases, 'seed': seed}
-                train_setup.check(training)
+                train_checks.check(training)
                 runs.append(Run(variant, split, seed, training, rates, sides['test']))
     return runs
 

@@ -56,7 +56,6 @@ def check(config: dict) -> None:
         _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
     losses.get(config['loss']).check(len(config['targets']), config['loss_options'])
     _check_choice(config, 'keep', KEEPS, 'config')
-    train_features.check(config)
     _check_choice(config, 'resize', tuple(resizing.RULES), 'config')
     _check_pairs(config)
     if config['init_optimizer'] and (
@@ -70,6 +69,7 @@ def check(config: dict) -> None:
         opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
         for name, allowed in OHEM_CHOICES.items():
             _check_choice(config['ohem'], name, allowed, 'config.ohem')
+    train_features.check(config)
 
 
 def _check_pairs(config: dict) -> None:

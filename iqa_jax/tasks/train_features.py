@@ -9,7 +9,7 @@ from iqa_jax.models import HEADS
 from iqa_jax.training import extraction, steps
 
 # What must be the same when features are made and when a head is trained on them, and its name.
-COMPARED = {'backbone': 'backbone', 'pooling': 'pooling', 'extractor': 'weights'}
+COMPARED = {name: name for name in ('backbone', 'pooling', 'preprocess')} | {'extractor': 'weights'}
 
 FIRST_SPREAD = 0.1  # of the outputs, in spreads of the targets
 
@@ -37,7 +37,7 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
     """(what is trained, the backbone): neither the optimiser nor a step sees the second.
 
     Raises:
-      ValueError: the features were extracted by another backbone or pooling than the model has.
+      ValueError: the model has not the backbone, weights, pooling and preprocess of the features.
     """
     paths = sorted({source.features for source in sources} - {''})
     if not paths:
@@ -46,6 +46,7 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
     ours = {
         'backbone': spec['backbone'],
         'pooling': spec.get('pooling') or HEADS[spec.get('head', 'mlsp')].pooling,
+        'preprocess': extraction.reads(spec['backbone'], spec.get('preprocess')),
         'extractor': extraction.digest(variables),
     }
     for path in paths:

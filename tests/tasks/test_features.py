@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import iqa_jax
+from configs import train_ranking
 from iqa_jax import models
 from iqa_jax.data import features, manifest, tables
 from iqa_jax.data.pipeline import Source
@@ -60,8 +61,8 @@ class _NoOptimiser:
 def extract_config(folder, pooling: str = 'mean_std', **changes) -> dict:
     return {
         'task': 'score', 'root': str(folder), 'manifest': 'all.parquet', 'model': 'model',
-        'splits': ('train', 'val'), 'features': {'backbone': 'tiny', 'pooling': pooling},
-        'batch_size': 2, 'shard_size': 5,
+        'splits': ('train', 'val'), 'batch_size': 2, 'shard_size': 5,
+        'features': {'backbone': 'tiny', 'pooling': pooling, 'preprocess': None},
     } | changes  # fmt: skip
 
 
@@ -74,17 +75,20 @@ def train_config(folder, **changes) -> dict:
                 'features': 'mean_std/features.parquet',
             },
         },
-        'batch_size': 3, 'cache_mb': 1, 'input_threads': 1, 'prefetch_steps': 1,
+        'batch_size': 3, 'pairs_per_database': None, 'resize': None, 'cache_mb': 1,
+        'input_threads': 1, 'prefetch_steps': 1,
         'model': {
             'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'batch', 'hidden': (8, 4),
             'hidden_norm': 'batch', 'dropout': (0.25, 0.5),
         },
-        'init_from': 'model', 'init_output_scale': 1.0, 'loss': 'mse', 'loss_options': {},
-        'ohem': None, 'total_steps': 6, 'total_epochs': None, 'total_examples': None,
+        'init_from': 'model', 'init_optimizer': False, 'init_output_scale': 1.0,
+        'loss': 'mse', 'loss_options': {}, 'ohem': None,
+        'total_steps': 6, 'total_epochs': None, 'total_examples': None,
         'warmup_steps': 0, 'schedule': 'constant', 'learning_rate': 1e-2, 'decay_at': (),
         'decay_factor': 1.0, 'weight_decay': 0.0, 'decoupled_weight_decay': True, 'clip_norm': 1e6,
         'freeze': (), 'rate_scales': {}, 'keep': 'last', 'eval_steps': 2, 'eval_images': 4,
-        'eval_batch_size': 2, 'checkpoint_steps': 3, 'log_steps': 3, 'seed': 0,
+        'eval_batch_size': 2, 'checkpoint_steps': 3, 'log_steps': 3,
+        'save_optimizer': False, 'seed': 0,
     } | changes  # fmt: skip
 
 
@@ -104,6 +108,7 @@ def test_features_are_those_of_the_backbone_in_half_precision(world):
     table, meta = tables.read(world / 'mean_std/features.parquet')
     assert table['image_id'].tolist() == [f'p{i:02d}' for i in range(12) if i != 5]
     assert meta['shape'] == [2 * (16 + 16 + 32) + 32] and meta['crop'] == 'whole image'
+    assert meta['preprocess'] == 'lite'
     quarantine = tables.read(world / 'mean_std/quarantine.csv')[0]
     assert len(quarantine['file']) == 1 and quarantine['file'][0] == 'p05'
     store = features.FeatureStore(
@@ -149,9 +154,9 @@ def test_a_damaged_shard_is_refused(world, tmp_path):
 def test_what_float16_cannot_hold_is_quarantined_by_name(world, tmp_path, monkeypatch):
     real = extraction.step
 
-    def large(backbone, pooling):
+    def large(**wanted):
         def step(variables, batch):
-            found = real(backbone, pooling)(variables, batch)['features']
+            found = real(**wanted)(variables, batch)['features']
             return {'features': np.where(np.arange(found.shape[1]) == 3, 65520.0, found)}
 
         return step
@@ -257,7 +262,7 @@ def test_wide_features_train_through_their_cells(world):
             'with the pooling mean_std, the model',
         ),
         ({'init_from': ''}, r"config\.init_from='' with features"),
-        ({'ohem': {}}, r'config\.ohem prunes convolutions'),
+        ({'ohem': train_ranking.get_config().ohem.to_dict()}, r'config\.ohem prunes convolutions'),
         ({'keep': 'all'}, r"config\.keep='all'; use one of last, best"),
         (
             database(manifest='all.parquet', features='mean_std/features.parquet'),
@@ -271,25 +276,43 @@ def test_features_that_do_not_fit_are_a_sentence(world, tmp_path, changes, sente
         train.run(train_config(world, **changes), tmp_path / 'out')
 
 
-def test_features_of_other_weights_are_refused(world, tmp_path):
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'extractor': 'another'}, 'extracted with the weights another, the model has'),
+        ({'preprocess': 'half'}, 'extracted with the preprocess half, the model has lite'),
+    ],
+)
+def test_features_of_other_weights_are_refused(world, tmp_path, change, sentence):
     shutil.copytree(world / 'mean_std', tmp_path / 'set')
     path = tmp_path / 'set/features.parquet'
     table, meta = tables.read(path)
-    tables.write(path, table, meta | {'extractor': 'another'})
+    tables.write(path, table, meta | change)
     entry = database(features=str(path))
-    with pytest.raises(ValueError, match='extracted with the weights another, the model has'):
+    with pytest.raises(ValueError, match=sentence):
         train.run(train_config(world, **entry), tmp_path / 'out')
 
 
 @pytest.mark.parametrize(
     ('changes', 'sentence'),
     [
-        ({'features': {'backbone': 'tiny'}}, r'config\.features\.pooling is missing'),
-        ({'features': {'backbone': 'tiny', 'pooling': 'max'}}, "pooling is 'max'"),
-        ({'features': {'backbone': 'resnet18', 'pooling': 'gap'}}, 'holds tiny, config.features'),
-        ({'twin': True}, r'config\.twin is not a key'),
+        ({'pooling': 'max'}, "pooling is 'max'"),
+        ({'backbone': 'resnet18'}, 'holds tiny, config.features'),
+        ({'preprocess': 'half'}, "preprocess is 'lite', config.features.preprocess is 'half'"),
+        ({'crop': 9}, r'config\.features\.crop is not a key'),
     ],
 )
 def test_an_extraction_that_cannot_be_is_a_sentence(world, tmp_path, changes, sentence):
+    config = extract_config(world)
+    config['features'] |= changes
     with pytest.raises(ValueError, match=sentence):
-        score.run(extract_config(world, **changes), tmp_path / 'out')
+        score.run(config, tmp_path / 'out')
+
+
+def test_an_extraction_has_its_own_keys(world, tmp_path):
+    with pytest.raises(ValueError, match=r'config\.twin is not a key'):
+        score.run(extract_config(world, twin=True), tmp_path / 'out')
+
+
+def test_narrow_features_of_inception_are_16_928_numbers():
+    assert extraction.shape('inception_resnet_v2', 'mean') == (16_928,)

@@ -244,7 +244,7 @@ def test_splits_must_fit_the_training_and_each_other(stub, tmp_path):
     assert not stub
 
 
-def test_the_grid_changes_one_option_at_a_time(monkeypatch):
+def test_the_grid_changes_one_option_at_a_time():
     options = {'ratio', 'mask', 'refresh', 'twin_weight', 'consistency_weight', 'stop_gradient'}
     options |= {'batch_stats', 'crops'}
     config = ablate_ohem.get_config('grid').to_dict()
@@ -257,16 +257,13 @@ def test_the_grid_changes_one_option_at_a_time(monkeypatch):
     assert set(changed) == options
     assert changed['ratio'] == [0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.9] and twin['ratio'] == 0.7
     assert changed['consistency_weight'] == [0, 0.5, 2] and twin['consistency_weight'] == 1
-    names = {*ablate_ohem.GRID, 'plain', 'twin', 'plain_soft', 'twin_soft'}
+    names = {'plain', 'twin', 'plain_soft', 'twin_soft', 'plain_dropout', 'twin_dropout'}
+    names |= {*ablate_ohem.GRID}
     assert set(config['variants']) == names
+    models = [config['variants'][f'{kind}_dropout']['model'] for kind in ('plain', 'twin')]
+    assert models[0] == models[1] and models[0]['hidden'] and models[0]['dropout'] > 0
     assert config['variants']['plain_soft']['loss_options']['labels'] == 'soft'
     # Every variant is one that training knows.
-    rest = {'mask': 'magnitude', 'stop_gradient': False}
-    for changes in (config['train'], *config['variants'].values()):
-        if changes.get('ohem'):
-            changes['ohem'] = rest | changes['ohem']
-    monkeypatch.setattr(train_setup, 'OHEM_KEYS', {*rest, *twin})
-    monkeypatch.setattr(train_setup, 'OHEM_CHOICES', {})
     assert len(repeat_setup.plan(config)) == len(names) * 10 * 3
 
 

@@ -7,9 +7,11 @@ import pytest
 import safetensors.numpy
 
 from iqa_jax import models
+from iqa_jax.data import features, manifest, tables
+from iqa_jax.images import io
 from iqa_jax.models import pretrained, weight_names
-from iqa_jax.tasks import export, train_setup
-from iqa_jax.training import saved_model, steps
+from iqa_jax.tasks import export, score, train_setup
+from iqa_jax.training import extraction, saved_model, steps
 
 SPEC = {'backbone': 'tiny', 'head': 'gap'}
 TENSORS = (
@@ -46,7 +48,8 @@ def weight_file(monkeypatch, tmp_path):
 
 def config_of(source, **changes):
     model = SPEC | changes
-    return {'init_from': str(source), 'model': model, 'crop': (32, 32), 'seed': 0}
+    objective = {'targets': ('mos',), 'loss': 'mse', 'loss_options': {}}
+    return {'init_from': str(source), 'model': model, 'crop': (32, 32), 'seed': 0} | objective
 
 
 def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, monkeypatch):
@@ -60,9 +63,36 @@ def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, m
     state = steps.create_state(variables, optax.sgd(0.1), None, 0)
     meta = origin | {'config': {}, 'versions': {}, 'step': 0}
     saved_model.save(tmp_path / 'model', state, SPEC, ['mos'], meta, 'mark')
-    export.run({'task': 'export', 'root': '', 'model': str(tmp_path / 'model')}, tmp_path / 'out')
+    exported = {'model': str(tmp_path / 'model'), 'calibration': None}
+    exported |= {'task': 'export', 'root': '', 'results': '', 'pairs': '', 'rated': ''}
+    export.run(exported, tmp_path / 'out')
     card = (tmp_path / 'out/MODEL_CARD.md').read_text()
     assert 'began from the weight file ones.safetensors' in card
+
+
+def test_features_of_a_weight_file(weight_file, tmp_path):
+    for name, height in (('whole', 32), ('small', 31)):
+        (tmp_path / f'{name}.png').write_bytes(io.encode_png(np.zeros((height, 40, 3), np.uint8)))
+    ids = np.array(['whole', 'small'], object)
+    files = np.array([str(tmp_path / f'{name}.png') for name in ids], object)
+    columns = {'image_id': ids, 'file': files, 'split': np.array(['train'] * 2, object)}
+    manifest.write(tmp_path / 'all.parquet', columns, {})
+    wanted = {'backbone': 'tiny', 'pooling': 'gap', 'preprocess': 'half'}
+    config = {
+        'task': 'score', 'root': str(tmp_path), 'manifest': 'all.parquet', 'splits': ('train',),
+        'model': weight_file.name, 'features': wanted, 'batch_size': 2, 'shard_size': 2,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"ones\.safetensors: .*preprocess='lite'"):
+        score.run(config, tmp_path / 'out')
+    config['features'] = wanted | {'preprocess': 'lite'}
+    summary = score.run(config, tmp_path / 'out')
+    assert (summary['images'], summary['quarantined']) == (1, 1)
+    reason = tables.read(tmp_path / 'out/quarantine.csv')[0]['reason'].tolist()
+    assert reason == ['it is smaller than 32x32 pixels']
+    about = features.describe(tmp_path / 'out/features.parquet')
+    config = config_of(weight_file)
+    variables, _ = train_setup.initial_variables(saved_model.build(SPEC, 1), config)
+    assert about['preprocess'] == 'lite' and about['extractor'] == extraction.digest(variables)
 
 
 def test_another_input_than_the_weights_expect_is_a_sentence(weight_file):
