@@ -19,7 +19,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'task': 'score',
             'root': 'runs/quickstart',
             'manifest': 'rate/rated.parquet',
-            'splits': ('train', 'val', 'test') if not smoke else ('train', 'val'),
+            'splits': ('train', 'val', 'test'),
             'model': 'pretrain/model' if smoke else 'imagenet',  # | a file, a folder
             'features': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',

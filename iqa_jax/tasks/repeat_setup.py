@@ -10,7 +10,8 @@ from iqa_jax.tasks import opening, train_checks
 
 SPLIT_KEYS = {'train', 'test'}
 TEST_KEYS = {'manifest', 'score', 'evaluate'}
-NOT_VARIED = {'databases', 'seed'}  # splits and seeds are what repeats a variant
+NOT_VARIED = {'seed'}  # splits and seeds are what repeats a variant
+VARIED = {'features'}  # of a database: another extraction of the same images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,8 @@ def plan(config: dict) -> list[Run]:
     _check_names(config)
     given, rates = config['train'], tuple(config['rates'])
     runs = []
-    others = sorted(set(config['variants']) - {config['baseline']})
-    for variant in [config['baseline'], *others]:
+    rest = sorted(set(config['variants']) - {config['baseline']})
+    for variant in [config['baseline'], *rest]:
         changes = config['variants'][variant]
         if fixed := sorted(changes.keys() & (NOT_VARIED | ({'learning_rate'} if rates else set()))):
             raise ValueError(
@@ -56,9 +57,12 @@ def plan(config: dict) -> list[Run]:
                 'config.splits, seeds and rates say what repeats.'
             )
         opening.check_known(changes, set(given), f'config.variants.{variant}')
+        extractions = changes.get('databases', {})
+        known = dict.fromkeys(given['databases'], VARIED)
+        opening.check_known(extractions, known, f'config.variants.{variant}.databases')
         for split, sides in sorted(config['splits'].items()):
             databases = {
-                name: database | sides['train'].get(name, {})
+                name: database | sides['train'].get(name, {}) | extractions.get(name, {})
                 for name, database in given['databases'].items()
             }
             for seed in config['seeds']:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import ablate_ohem
+from configs import ablate_ohem, deepfl_splits
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts
 from iqa_jax.tasks import repeat, repeat_runs, repeat_setup, train_setup
@@ -219,6 +219,8 @@ def test_shards_share_the_runs_and_the_whole_command_joins_them(stub, tmp_path):
         ({'rates': (0.1, 0.01)}, 'config.rates are chosen on validation images, and split s0 has'),
         ({'splits': {}}, r'config\.splits is empty'),
         ({'variants': {'plain': {'seed': 3}}}, r'variants\.plain\.seed would make it no pair'),
+        ({'variants': {'plain': {'databases': {'kadid10k': {'manifest': ''}}}}},
+         r'plain\.databases\.kadid10k\.manifest is not a key'),
         ({'variants': {'plain': {'ohm': None}}}, r'config\.variants\.plain\.ohm is not a key'),
         ({'variants': {'plain': {'ohem': {'ratio': 1}}}}, r'config\.ohem\.\w+ is missing'),
         ({'variants': {'../plain': {}}, 'baseline': '../plain'}, 'names a folder'),
@@ -265,6 +267,25 @@ def test_the_grid_changes_one_option_at_a_time():
     assert config['variants']['plain_soft']['loss_options']['labels'] == 'soft'
     # Every variant is one that training knows.
     assert len(repeat_setup.plan(config)) == len(names) * 10 * 3
+
+
+def test_deepfl_compares_heads_and_features_on_the_same_splits():
+    config = deepfl_splits.get_config('').to_dict()
+    runs = repeat_setup.plan(config)
+    assert len(runs) == 4 * 10 and config['rates'] == (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    of = {run.variant: run.train for run in runs if run.split == 'split_03'}
+    found = {name: (t['model']['hidden'], t['init_from']) for name, t in of.items()}
+    long, short = (2048, 1024, 256), (512, 256)
+    first, second = 'weights/inception_resnet_v2.h5', 'deepfl/histogram/model'
+    assert found == {
+        'imagenet': (long, first), 'imagenet_short': (short, first),
+        'proxies': (long, second), 'proxies_short': (short, second),
+    }  # fmt: skip
+    for name, train in of.items():
+        database = train['databases']['kadid10k']
+        assert database['manifest'] == 'deepfl/splits/split_03/kadid10k.parquet'
+        assert f'kadid10k_{name.partition("_")[0]}' in database['features']
+        assert (train['total_epochs'], train['batch_size'], train['keep']) == (30, 64, 'best')
 
 
 def test_a_choice_needs_a_training_that_ended_and_tells_images_apart(tmp_path):
