@@ -113,6 +113,8 @@ class InceptionResNetV2(nn.Module):
 
     # Without padding in the stem nothing is left of a smaller picture.
     minimum_side = 75
+    # Its convolutions and poolings without padding end where the picture does.
+    exact_when_padded = False
 
     def taps(self) -> tuple[str, ...]:
         """Names of the 43 maps that make the MLSP vector of 16,928 numbers (Hosu et al., 2019).

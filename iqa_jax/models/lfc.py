@@ -98,6 +98,9 @@ class LFC(nn.Module):
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
 
+    # An odd last row leaves a pooling without padding only where the picture ends there.
+    exact_when_padded = False
+
     def taps(self) -> tuple[str, ...]:
         """Names of the maps that make the MLSP vector: every normalised one."""
         return tuple(f'gdn_{index}' for index in range(1, len(WIDTHS) + 1))

@@ -14,6 +14,11 @@ def minimum_side(backbone: nn.Module) -> int:
     return getattr(backbone, 'minimum_side', MINIMUM_SIDE)
 
 
+def exact_when_padded(backbone: nn.Module) -> bool:
+    """Whether padding leaves features as they are; a backbone for which it does not says so."""
+    return getattr(backbone, 'exact_when_padded', True)
+
+
 class QualityModel(nn.Module):
     """Predict `outputs` numbers per picture; `build` makes one from names.
 

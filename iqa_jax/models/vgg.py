@@ -25,6 +25,9 @@ class VGG(nn.Module):
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
 
+    # An odd last row leaves a pooling without padding only where the picture ends there.
+    exact_when_padded = False
+
     def taps(self) -> tuple[str, ...]:
         """Names of the maps that make the MLSP vector: every convolution's output."""
         return tuple(

@@ -71,9 +71,10 @@ def _model(model: saved_model.SavedModel) -> list[str]:
 
 def _reading(model: saved_model.SavedModel, known: dict | None) -> list[str]:
     least = model.minimum_side
+    padded = f'Padded to multiples of {tiling.STEP} and pooled without the padding'
     lines = [
         f'- Input: RGB images, uint8 or float in [0, 1], sides of at least {least} pixels, never '
-        f'resized. Padded to multiples of {tiling.STEP} and pooled without the padding; above '
+        f'resized. {padded if model.exact_when_padded else "Not padded"}; above '
         f'{tiling.LIMIT:,} pixels cut into overlapping tiles.',
     ]
     if crop := model.meta['config'].get('crop'):

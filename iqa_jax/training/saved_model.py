@@ -59,6 +59,11 @@ class SavedModel:
         """Smallest side in pixels that the backbone reads."""
         return models.minimum_side(models.BACKBONES[self.spec['backbone']]())
 
+    @property
+    def exact_when_padded(self) -> bool:
+        """Whether pictures are padded to buckets; otherwise each size is scored as it is."""
+        return models.exact_when_padded(models.BACKBONES[self.spec['backbone']]())
+
     def score(
         self,
         images: np.ndarray | Sequence[np.ndarray],
@@ -77,7 +82,8 @@ class SavedModel:
           calibrated: map the scores to opinions, 0 (worst) to 100 (best), by the stored logistic.
           uncertainty: return {'score': [N], 'std': [N]}, see `with_std`.
           twin: return {'prediction': [N, K], 'twin': [N, K]}, uncalibrated outputs, instead.
-          bucket_step: pictures are padded to multiples of it and pooled without the padding.
+          bucket_step: pictures are padded to multiples of it and pooled without the padding, if the
+            model is `exact_when_padded`; 1 takes its place if not.
           pixel_limit: larger ones are scored as the weighted mean of overlapping tiles.
 
         Returns:
@@ -120,9 +126,9 @@ class SavedModel:
         """Every output of the model and what its tiles say, see `scoring.predict`."""
         mapped = score_step(json.dumps(self.spec, sort_keys=True), len(self.targets), twin)
         step = functools.partial(mapped, self.placed(twin))
-        return scoring.predict(
-            step, scoring.checked(images, self.minimum_side), bucket_step, pixel_limit
-        )
+        tiling.check(bucket_step, pixel_limit)
+        exact = bucket_step if self.exact_when_padded else 1
+        return scoring.predict(step, scoring.checked(images, self.minimum_side), exact, pixel_limit)
 
     def with_std(self, found: dict, calibrated: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores and their standard deviations, float32 [N] each, of what `predict` found.

@@ -73,6 +73,16 @@ def test_pictures_that_fill_their_bucket_run_the_program_without_a_mask(model, i
     np.testing.assert_array_equal(scores, direct['prediction'].mean(axis=1))
 
 
+def test_a_network_that_sees_padding_scores_pictures_at_their_own_size(images):
+    spec = {'backbone': 'lfc', 'head': 'gap'}
+    network = models.build(**spec, outputs=1)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    saved = saved_model.SavedModel(spec, ('mos',), {'batch_stats': {}, **variables}, {})
+    assert not saved.exact_when_padded
+    expected = network.apply(variables, images[1][None] / np.float32(255), train=False)[0]
+    np.testing.assert_allclose(saved.score(images[1]), expected[0], rtol=1e-4, atol=1e-5)
+
+
 def test_tiles_share_the_score_and_add_their_disagreement(model):
     rng = np.random.default_rng(1)
     image = np.full((256, 448, 3), 90, np.uint8)
