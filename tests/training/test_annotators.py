@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from iqa_jax.training import annotator_estimates, annotators, losses, pruning
+from iqa_jax.training import annotator_estimates, annotators, losses, pruning, steps
 
 OPTIONS = {'optimise': 'gradient', 'first_rate': 0.62, 'abstain_below': 0.0, 'em_memory': 0.9}
 EM = OPTIONS | {'optimise': 'em'}
@@ -213,6 +214,42 @@ def test_the_twin_prunes_no_rate():
     ohem = {'ratio': 0.9, 'mask': 'magnitude', 'layers': 'convolutions'}
     mask = pruning.make_mask(params, ohem, jax.random.key(0), 0)
     jax.tree.map(np.testing.assert_array_equal, pruning.apply_mask(params, mask)['loss'], LOGITS)
+
+
+class Line(nn.Module):
+    """A linear score of the mean colour."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Dense(1)(images.mean((1, 2))), {}
+
+
+@pytest.mark.parametrize('options', [OPTIONS, EM], ids=['gradient', 'em'])
+def test_beside_a_twin_rates_learn_from_both_branches_by_gradient_and_from_one_by_em(options):
+    images = np.random.default_rng(4).uniform(size=(8, 4, 4, 3)).astype(np.float32)
+    params = dict(Line().init(jax.random.key(0), images, train=False)['params'])
+    params['loss'] = LOGITS if options is OPTIONS else {}
+    batch = {'image': images, 'target': TARGET, 'database': DATABASE, 'index': np.arange(8)}
+    state, key = annotators.first_state(J, options), jax.random.key_data(jax.random.key(0))
+    # With nothing pruned the branches are equal.
+    twin = {'ratio': 0.0, 'mask': 'none', 'refresh': 'fixed', 'layers': 'all', 'crops': 'same'}
+    twin |= {'twin_weight': 1.0, 'consistency_weight': 1.0, 'stop_gradient': False}
+    twin |= {'batch_stats': 'shared'}
+    moved = {}
+    for name, ohem in (('alone', None), ('beside', twin)):
+        tx = optax.sgd(1.0)
+        first = steps.create_state({'params': params}, tx, ohem, 8, state, key)
+        step = steps.make_train_step(Line(), tx, losses.get('annotators'), options, ohem)
+        after, _ = jax.jit(step)(first, batch, key)
+        change = jax.tree.map(lambda new, old: np.asarray(new - old), after.params, params)
+        moved[name] = change['loss'], after.loss_state
+    (alone, seen), (beside, seen_beside) = moved['alone'], moved['beside']
+    for name in alone:
+        assert np.abs(alone[name]).max() > 1e-3
+        np.testing.assert_allclose(beside[name], 2 * alone[name], rtol=1e-4, atol=1e-6)
+    for name in seen:
+        assert np.abs(seen[name] - state[name]).max() > 1e-4
+        np.testing.assert_allclose(seen_beside[name], seen[name], rtol=1e-5)
 
 
 # ---- known rates, found again -------------------------------------------------------------------
