@@ -59,7 +59,7 @@ def get_config(arg: str = '') -> ConfigDict:
     checks = {'allow_trained': 'images'} if smoke else {}
     folder = 'kadid10k/splits' if smoke else 'deepfl/splits'
     splits = {}
-    for index in range(2 if smoke else 10):
+    for index in range(1 if smoke else 10):
         where = {name: {'manifest': f'{folder}/split_{index:02d}/{name}.parquet'}}
         splits[f'split_{index:02d}'] = {'train': where, 'test': where}
     return ConfigDict(

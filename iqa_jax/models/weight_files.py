@@ -82,11 +82,17 @@ def is_weight_file(path: str | Path) -> bool:
     return Path(path).suffix in READERS
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Tensors by the names in the file; ValueError if it is missing, damaged or of another kind."""
+def existing(path: str | Path) -> Path:
+    """The path of a weight file; ValueError where there is no file."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f'no weight file at {path}')
+        raise ValueError(f'There is no weight file {path}; put it there or name another one.')
+    return path
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Tensors by the names in the file; ValueError if it is missing, damaged or of another kind."""
+    path = existing(path)
     if not is_weight_file(path):
         raise ValueError(f'{path} is no weight file; their names end in {", ".join(READERS)}')
     return READERS[path.suffix](path)

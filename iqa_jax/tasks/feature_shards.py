@@ -82,7 +82,9 @@ def _weights(source: str) -> list:
     """The files that hold the extractor; ImageNet's have their digest in the code."""
     if source == 'imagenet':
         return []
-    return [source] if models.is_weight_file(source) else saved_model.files(source)
+    if models.is_weight_file(source):
+        return [models.existing_weight_file(source)]
+    return saved_model.files(source)
 
 
 def _extract_rows(

@@ -61,18 +61,6 @@ def unsigned_files(path: str) -> list:
     return found
 
 
-def named_paths(value: Any, key: str = '') -> list[str]:
-    """What the path keys of a resolved config name, at any depth, each once."""
-    if isinstance(value, dict):
-        found = [path for k, v in value.items() for path in named_paths(v, k)]
-    elif isinstance(value, list | tuple):
-        found = [path for v in value for path in named_paths(v, key)]
-    else:
-        is_path = key in PATHS and isinstance(value, str) and value not in NOT_PATHS
-        found = [value] if is_path else []
-    return list(dict.fromkeys(found))
-
-
 def _resolve(value: Any, root: Path, key: str = '') -> Any:
     if isinstance(value, dict):
         return {k: _resolve(v, root, k) for k, v in value.items()}

@@ -5,6 +5,7 @@ goes on with the next one and no finished run is done again.
 """
 
 import json
+import math
 from pathlib import Path
 
 from iqa_jax.data import tables
@@ -145,7 +146,8 @@ def _headline(entries: list[dict], config: dict, simulated: bool) -> str:
         return f'{baseline} and {len(found)} variants{note}'
     change = found[0]['difference']
     low, high = change['t']
+    interval = f'[{low:+.3f}, {high:+.3f}]' if math.isfinite(low) else '(one split)'
     return (
         f'{found[0]["variant"]} - {baseline} on {first}: SRCC {change["value"]:+.3f} '
-        f'[{low:+.3f}, {high:+.3f}]{note}'
+        f'{interval}{note}'
     )

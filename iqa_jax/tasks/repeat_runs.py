@@ -11,7 +11,6 @@ from absl import logging
 from iqa_jax.runtime import artifacts, parallel, stages
 from iqa_jax.tasks import evaluate, opening, score, train, train_setup
 from iqa_jax.tasks.repeat_setup import Run
-from iqa_jax.training import saved_model
 
 COLUMN = 'quality'
 
@@ -58,11 +57,8 @@ def train_all(runs: list[Run], workdir: Path) -> dict[str, list[Training]]:
 
 def _train(run: Run, rate: float, config: dict, folder: Path) -> Training:
     """One training; one that diverged before is not begun again."""
-    inputs = []
-    for path in opening.named_paths(config):
-        inputs += saved_model.files(path) if Path(path).is_dir() else [path]
     _, given = opening.begin(config, train.KEYS)
-    mark = stages.Stage('diverged', folder, given, inputs).fingerprint
+    mark = stages.Stage('diverged', folder, given, train_setup.files(config)).fingerprint
     record = folder / 'diverged.json'
     if not parallel.agree(parallel.is_main() and artifacts.is_current(record, mark)):
         start = time.monotonic()

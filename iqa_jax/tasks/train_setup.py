@@ -28,7 +28,7 @@ def files(config: dict) -> list[str | Path]:
     for database in config['databases'].values():
         found += [database[k] for k in ('manifest', 'scores', 'features') if database.get(k)]
     if models.is_weight_file(config['init_from']):
-        found.append(config['init_from'])
+        found.append(models.existing_weight_file(config['init_from']))
     elif config['init_from'] not in ('', 'imagenet'):
         found += saved_model.files(config['init_from'])
         found += [saved_model.optimizer_file(config['init_from'])] * config['init_optimizer']

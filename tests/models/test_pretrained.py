@@ -89,7 +89,7 @@ def test_unknown_names_and_files_are_sentences(tmp_path):
         pretrained.load_pretrained('vgg')
     with pytest.raises(ValueError, match=r'give the path of a weight file \(\.pth'):
         pretrained.load_pretrained('resnet18')
-    with pytest.raises(ValueError, match=r'no weight file at .*r\.pth'):
+    with pytest.raises(ValueError, match=r'no weight file .*r\.pth'):
         pretrained.load_pretrained('resnet18', tmp_path / 'r.pth')
     (tmp_path / 'r.onnx').write_bytes(b'')
     with pytest.raises(ValueError, match=r'r\.onnx is no weight file; their names end in \.pth'):

@@ -200,6 +200,11 @@ def test_the_difference_is_that_of_pairs_and_lost_runs_are_counted(stub, tmp_pat
     assert entries['fast', 'srcc', 'all']['difference']['runs'] == 3  # without seed 1
 
 
+def test_one_split_has_no_interval(stub, tmp_path):
+    summary = repeat.run(settings(write_splits(tmp_path / 'data', 1)), tmp_path / 'out')
+    assert summary['headline'].endswith('SRCC +0.002 (one split) (SIMULATED observers)')
+
+
 def test_shards_share_the_runs_and_the_whole_command_joins_them(stub, tmp_path):
     config = settings(write_splits(tmp_path / 'data'))
     for part in range(3):

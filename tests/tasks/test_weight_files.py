@@ -102,6 +102,12 @@ def test_another_input_than_the_weights_expect_is_a_sentence(weight_file):
         train_setup.initial_variables(model, config)
 
 
+def test_a_weight_file_that_is_not_there_is_a_sentence(tmp_path):
+    config = {'databases': {}, 'init_from': str(tmp_path / 'none.pth')}
+    with pytest.raises(ValueError, match=r'There is no weight file .*none\.pth; put it there'):
+        train_setup.files(config)
+
+
 def test_a_saved_model_with_another_input_is_a_sentence(tmp_path):
     model = saved_model.build(SPEC, 1)
     variables, _ = train_setup.initial_variables(model, config_of(''))
