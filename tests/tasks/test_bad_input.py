@@ -211,7 +211,7 @@ def test_gmad_refuses_a_column_without_direction(smoke, tmp_path):
         'rivals': {'gmsd': {'scores': 'data/scores.parquet', 'column': 'gmsd'}},
         'exclude': {},
     }
-    with pytest.raises(ValueError, match='set higher_is_better beside the column'):
+    with pytest.raises(ValueError, match='set higher_is_better of it in the config'):
         gmad.run(config, tmp_path / 'out')
     config['models']['mine']['higher_is_better'] = True
     assert gmad.run(config, tmp_path / 'out')['pairs'] > 0

@@ -129,7 +129,9 @@ def test_validation_images_may_be_evaluated(smoke, tmp_path):
 def test_a_model_without_a_record_is_scored_and_said_to_be_not_known(smoke, tmp_path, caplog):
     model = tmp_path / 'model'
     shutil.copytree(smoke / 'pretrain/model', model)
-    export.run({'task': 'export', 'root': '', 'model': str(model)}, tmp_path / 'out')
+    exported = {'task': 'export', 'root': '', 'model': str(model), 'calibration': None}
+    exported |= dict.fromkeys(('results', 'pairs', 'rated'), '')
+    export.run(exported, tmp_path / 'out')
     for folder in (model, tmp_path / 'out'):
         assert (folder / 'trained_on.parquet').is_file()
     saved_model.forget_training(model)
@@ -143,7 +145,7 @@ def test_a_model_without_a_record_is_scored_and_said_to_be_not_known(smoke, tmp_
         names = ('trained_images', 'trained_references', 'validated_images')
         assert [row[name] for name in names] == [None] * 3
     # What starts from it or is a copy of it is not known either, and keeps no older record.
-    export.run({'task': 'export', 'root': '', 'model': str(model)}, tmp_path / 'out')
+    export.run(exported, tmp_path / 'out')
     assert [p.name for p in (tmp_path / 'out').glob('trained_on*')] == []
     assert train_setup.trained_on([], [], {'init_from': str(model)}) is None
     assert train_outputs.trained_on(tmp_path / 'out', {'key': np.zeros(0)}, '') != []
