@@ -16,12 +16,15 @@ from iqa_jax.training import losses, schedules, steps
 
 # What the twin of the benchmark does; the torch side reads ratio and weights from here.
 OHEM = {
+    'mask': 'magnitude',
     'ratio': 0.3,
+    'layers': 'convolutions',
     'refresh': 'epoch',
+    'crops': 'same',
     'twin_weight': 1.0,
     'consistency_weight': 0.1,
+    'stop_gradient': False,
     'batch_stats': 'shared',
-    'crops': 'same',
 }
 LOSS_OPTIONS = {'labels': 'soft', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
 OPTIMIZER = {
@@ -61,7 +64,7 @@ def train_step(ohem: dict | None, mapped: bool, data: dict, dtype: jnp.dtype = j
         jax.random.key(0), steps.to_float(data['image'][:1])
     )
     tx = schedules.optimizer(OPTIMIZER, lambda step: RATE)
-    step = steps.make_train_step(model, tx, losses.fidelity, LOSS_OPTIONS, ohem)
+    step = steps.make_train_step(model, tx, losses.get('fidelity'), LOSS_OPTIONS, ohem)
     state = steps.create_state(variables, tx, ohem, len(data['image']))
     if mapped:
         return parallel.train_step(step), parallel.place(state), parallel.place_batch(data)
