@@ -77,7 +77,10 @@ def _reading(model: saved_model.SavedModel, known: dict | None) -> list[str]:
         f'resized. {padded if model.exact_when_padded else "Not padded"}; above '
         f'{tiling.LIMIT:,} pixels cut into overlapping tiles.',
     ]
-    if crop := model.meta['config'].get('crop'):
+    given = model.meta['config']
+    # With features of whole images the crop only shaped the first weights.
+    is_pooled = any('features' in entry for entry in given.get('databases', {}).values())
+    if (crop := given.get('crop')) and not is_pooled:
         lines.append(f'- The last training saw crops of {crop[1]}x{crop[0]} pixels.')
     mean = 'the mean of ' if len(model.targets) > 1 else ''
     lines.append(f'- Output: {mean}{", ".join(model.targets)}; higher is better quality.')

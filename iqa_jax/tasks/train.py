@@ -67,6 +67,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     start = time.monotonic()
     sources, validation_sources, simulated = train_setup.load_databases(config)
     validate = train_setup.Validation(validation_sources, config)
+    if config['keep'] == 'best' and not validate:
+        raise ValueError("config.keep='best' needs a val split in a database; set it 'last'.")
     listed = config['pairs_per_database']
     votes = annotator_report.votes(sources, config) if config['loss'] == 'annotators' else None
     pipeline = Pipeline(

@@ -55,6 +55,7 @@ def check(config: dict) -> None:
             )
         _check_choice(config['loss_options'], 'labels', losses.LABELS, 'config.loss_options')
     losses.get(config['loss']).check(len(config['targets']), config['loss_options'])
+    _check_uncertainty(config)
     _check_choice(config, 'keep', KEEPS, 'config')
     _check_choice(config, 'resize', tuple(resizing.RULES), 'config')
     _check_pairs(config)
@@ -70,6 +71,18 @@ def check(config: dict) -> None:
         for name, allowed in OHEM_CHOICES.items():
             _check_choice(config['ohem'], name, allowed, 'config.ohem')
     train_features.check(config)
+
+
+def _check_uncertainty(config: dict) -> None:
+    """A standard deviation that nothing teaches must not be reported as one."""
+    taught = config['loss'] == 'annotators' or (
+        config['loss'] == 'fidelity' and config['loss_options']['hinge_weight'] > 0
+    )
+    if config['model'].get('uncertainty') and not taught:
+        raise ValueError(
+            f'config.model.uncertainty is not taught by config.loss={config["loss"]} as it is; set '
+            'it False, or take fidelity with config.loss_options.hinge_weight above 0.'
+        )
 
 
 def _check_pairs(config: dict) -> None:

@@ -1,5 +1,6 @@
 """Training a head on stored features: the backbone is set aside and put back into the result."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,6 +27,10 @@ def check(config: dict) -> None:
     if config['ohem'] is not None and config['ohem']['layers'] != 'all':
         raise ValueError(
             "config.ohem prunes convolutions, and features have none; set config.ohem.layers='all'."
+        )
+    if config['ohem'] is not None and config['ohem']['crops'] == 'different':
+        raise ValueError(
+            "config.ohem.crops='different' with features, which are of whole images; set it 'same'."
         )
     if not config['init_from']:
         raise ValueError(
@@ -85,8 +90,11 @@ def _at_targets(variables: dict, sources: list[Source]) -> dict:
 
 
 def put_back(state: steps.TrainState, aside: dict) -> steps.TrainState:
-    """The state of the whole model."""
-    return state.replace(
-        params=state.params | aside.get('params', {}),
-        batch_stats=state.batch_stats | aside.get('batch_stats', {}),
-    )
+    """The state of the whole model; of the backbone the twin prunes nothing."""
+    params, statistics = aside.get('params', {}), aside.get('batch_stats', {})
+    whole = {'params': state.params | params, 'batch_stats': state.batch_stats | statistics}
+    if state.mask:
+        whole['mask'] = state.mask | jax.tree.map(lambda _: np.array(True), params)
+    if state.twin_batch_stats:
+        whole['twin_batch_stats'] = state.twin_batch_stats | statistics
+    return state.replace(**whole)

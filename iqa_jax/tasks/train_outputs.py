@@ -53,7 +53,9 @@ class Best:
     A restarted run repeats steps: what is not later than the best one has been offered before.
     """
 
-    PARTS = ('step', 'params', 'batch_stats', 'mask', 'twin_batch_stats')
+    PARTS = (
+        'step', 'params', 'batch_stats', 'opt_state', 'mask', 'twin_batch_stats', 'loss_state',
+    )  # fmt: skip
 
     def __init__(self, folder: Path, keep: str, state: steps.TrainState):
         self._saved = checkpoints.Checkpoints(folder, keep=1) if keep == 'best' else None

@@ -96,12 +96,17 @@ def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarr
             f'{where}: {bad} of {len(targets)} images have no finite '
             f'{", ".join(config["targets"])}; leave them out of the table.'
         )
-    soft = config['loss'] == 'fidelity' and config['loss_options']['labels'] == 'soft'
-    if soft and not np.isfinite(spread).all():
-        raise ValueError(
-            f'{where} has no mos_std for some images, which soft labels need; '
-            "set config.loss_options.labels='binary'."
-        )
+    if config['loss'] == 'fidelity' and not np.isfinite(spread).all():
+        if config['loss_options']['labels'] == 'soft':
+            raise ValueError(
+                f'{where} has no mos_std for some images, which soft labels need; '
+                "set config.loss_options.labels='binary'."
+            )
+        if config['model'].get('uncertainty'):
+            raise ValueError(
+                f'{where} has no mos_std for some images, which the uncertainty head learns from; '
+                'set config.model.uncertainty=False.'
+            )
     return targets, spread
 
 

@@ -68,7 +68,7 @@ def fidelity(
         joint = jnp.hypot(one['spread'], other['spread']) + EPSILON
         g, not_g = norm.cdf(gap / joint), norm.cdf(-gap / joint)
     loss = 1 - jnp.sqrt(p * g + EPSILON) - jnp.sqrt(not_p * not_g + EPSILON)
-    if has_std:
+    if has_std and options['hinge_weight']:
         sign = jnp.sign(one['spread'] - other['spread'])
         hinge = jnp.maximum(0.0, options['hinge_margin'] - sign * (one['std'] - other['std']))
         loss = loss + options['hinge_weight'] * hinge

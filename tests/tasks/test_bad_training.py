@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from configs import train_annotators
 from iqa_jax.data import manifest
 from iqa_jax.images import io
 from iqa_jax.tasks import train, train_setup
@@ -24,6 +25,10 @@ ONE_TARGET = {'loss': 'fidelity', 'targets': ('gmsd',)}
 
 BINARY = FIDELITY | {'labels': 'binary'}
 PAIRS = ONE_TARGET | {'loss_options': BINARY}
+VOTES = {
+    'loss': 'annotators', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'},
+    'loss_options': train_annotators.get_config('smoke').loss_options.to_dict(),
+}  # fmt: skip
 OHEM = {
     'ratio': 0.5, 'mask': 'magnitude', 'refresh': 'fixed', 'twin_weight': 1.0,
     'consistency_weight': 1.0, 'stop_gradient': False, 'batch_stats': 'shared', 'crops': 'same',
@@ -57,7 +62,7 @@ OHEM = {
         ({'ohem': {'ratio': 0.5}}, r'config\.ohem\.\w+ is missing'),
         ({'model': {'backbone': 'vgg'}}, "config.model.backbone is 'vgg'"),
         (
-            {'init_from': 'pretrain/model', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'}},
+            VOTES | {'init_from': 'pretrain/model'},
             "holds a model with uncertainty False, config.model.uncertainty is 'exp'",
         ),
         ({'ohem': OHEM | {'mask': 'smallest'}}, "mask='smallest'; use one of magnitude, random"),

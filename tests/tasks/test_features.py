@@ -47,6 +47,8 @@ def world(tmp_path_factory):
     manifest.write(folder / 'all.parquet', columns, {})
     good = tables.select(columns, np.array(names) != 'p05')
     manifest.write(folder / 'rated.parquet', good, {})
+    only = tables.select(good, good['split'] == 'train')
+    manifest.write(folder / 'train_only.parquet', only, {})
     score.run(extract_config(folder), folder / 'mean_std')
     return folder
 
@@ -95,6 +97,10 @@ def train_config(folder, **changes) -> dict:
 def database(**changes) -> dict:
     entry = {'manifest': 'rated.parquet', 'scores': '', 'weight': 1.0}
     return {'databases': {'rated': entry | changes}}
+
+
+TRAIN_ONLY = database(manifest='train_only.parquet', features='mean_std/features.parquet')
+DENSE = train_ranking.get_config().ohem.to_dict() | {'layers': 'all'}
 
 
 @pytest.fixture(scope='module')
@@ -186,6 +192,18 @@ def test_a_head_on_features_is_the_whole_model(world, trained):
     assert extraction.digest(variables) == extraction.digest(theirs)
 
 
+@pytest.mark.parametrize('batch_stats', ['shared', 'dual'])
+def test_a_head_on_features_has_a_twin_whose_backbone_is_whole(world, tmp_path, batch_stats):
+    ohem = DENSE | {'batch_stats': batch_stats}
+    train.run(train_config(world, ohem=ohem, total_steps=2), tmp_path)
+    model = iqa_jax.load_model(tmp_path / 'model')
+    pruned, full = model.variables['twin_params'], model.variables['params']
+    jax.tree.map(np.testing.assert_array_equal, pruned['backbone'], full['backbone'])
+    assert (pruned['regressor']['hidden_0']['kernel'] == 0).any()
+    both = model.score(np.full((40, 40, 3), 90, np.uint8), twin=True)
+    assert np.isfinite(both['twin']).all() and (both['twin'] != both['prediction']).all()
+
+
 def test_neither_optimiser_nor_checkpoint_holds_the_backbone(world, trained):
     record = next((trained / 'checkpoints').glob('*/step_6.json'))
     leaves = json.loads(record.read_text())['leaves']
@@ -263,7 +281,10 @@ def test_wide_features_train_through_their_cells(world):
         ),
         ({'init_from': ''}, r"config\.init_from='' with features"),
         ({'ohem': train_ranking.get_config().ohem.to_dict()}, r'config\.ohem prunes convolutions'),
+        ({'ohem': DENSE | {'crops': 'different'}}, "config.ohem.crops='different' with features"),
         ({'keep': 'all'}, r"config\.keep='all'; use one of last, best"),
+        ({'keep': 'best'} | TRAIN_ONLY, "config.keep='best' needs a val split"),
+        ({'model': {'backbone': 'tiny', 'uncertainty': True}}, 'uncertainty is not taught by'),
         (
             database(manifest='all.parquet', features='mean_std/features.parquet'),
             'has no row for 1',

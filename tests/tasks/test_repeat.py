@@ -263,7 +263,7 @@ def test_the_grid_changes_one_option_at_a_time():
         changed.setdefault(key, []).append(ohem[key])
     assert set(changed) == options
     assert changed['ratio'] == [0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.9] and twin['ratio'] == 0.7
-    assert changed['consistency_weight'] == [0, 0.5, 2] and twin['consistency_weight'] == 1
+    assert changed['consistency_weight'] == [0, 1, 4] and twin['consistency_weight'] == 2
     names = {'plain', 'twin', 'plain_soft', 'twin_soft', 'plain_dropout', 'twin_dropout'}
     names |= {*ablate_ohem.GRID}
     assert set(config['variants']) == names
