@@ -1,4 +1,4 @@
-"""DeepFL-IQA's second stage as published: heads on MLSP features over ten content splits.
+"""DeepFL-IQA's second stage: heads on MLSP features over ten content splits (our number).
 
     python -m iqa_jax.main --config configs/deepfl_splits.py --workdir runs/deepfl/kadid10k
 
