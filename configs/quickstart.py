@@ -7,7 +7,8 @@
 Opinions come from a SIMULATED panel, and every figure that rests on them says so.
 
 2 cores of an AMD EPYC that other work shared: 12 min 43 s. SRCC with the mean equalised
-proxy on photographs never trained on 0.705 [0.590, 0.833] (8 photographs, 608 images, bootstrap by photograph).
+proxy on photographs never trained on 0.705 [0.590, 0.833] (8 photographs, 608 images, bootstrap by
+photograph).
 """
 
 import pathlib
