@@ -56,6 +56,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     stage = stages.Stage('repeat', folder, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
+    if not results and not config['shard']:
+        raise ValueError('No run has a result: every training diverged; lower the learning rates.')
     lost, rows = _quarantine(choices, results), repeat_results.training_rows(trainings, choices)
     summary = _summary(trainings, results) | {
         'quarantined': len(lost),
@@ -100,6 +102,9 @@ def _quarantine(choices: dict, results: dict) -> list[dict]:
     ]
     for name, of_run in results.items():
         for test, found in of_run.items():
+            if not math.isfinite(found['row']['srcc'][0]):
+                reason = 'its SRCC is not a number: all its scores are equal'
+                lost.append({'file': f'{name}/evaluate_{test}', 'reason': reason})
             if found['quarantined']:
                 reason = f'{found["quarantined"]} images have no score; see its quarantine.csv'
                 lost.append({'file': f'{name}/evaluate_{test}', 'reason': reason})
@@ -145,7 +150,7 @@ def _headline(entries: list[dict], config: dict, simulated: bool) -> str:
     if len(found) != 1:
         return f'{baseline} and {len(found)} variants{note}'
     change = found[0]['difference']
-    low, high = change['t']
+    low, high = repeat_results.interval(change)
     interval = f'[{low:+.3f}, {high:+.3f}]' if math.isfinite(low) else '(one split)'
     return (
         f'{found[0]["variant"]} - {baseline} on {first}: SRCC {change["value"]:+.3f} '

@@ -67,6 +67,7 @@ def training_rows(
             'val_srcc': float('nan') if training.val_srcc is None else training.val_srcc,
             'chosen': training is choices[name],
             'seconds': training.seconds,
+            'simulated': training.simulated,
         }
         for name, of_run in trainings.items()
         for training in of_run
@@ -124,13 +125,19 @@ def shown(entries: list[dict], name: str) -> list[dict]:
 
 
 def text(entries: list[dict], config: dict, simulated: bool) -> str:
-    """A table per set, and what its intervals are."""
+    """A table per set, what its runs lack, and what its intervals are."""
     baseline, blocks = config['baseline'], []
     note = ' (SIMULATED observers)' if simulated else ''
+    planned = len(config['splits']) * len(config['seeds'])
     for name in _unique(entries, 'set'):
+        found = shown(entries, name)
         count = f'{len(config["splits"])} splits x {len(config["seeds"])} seeds'
         head = f'SRCC on {name}, {count}; change to {baseline}, paired{note}'
-        blocks.append(head + '\n\n' + repeated.table(shown(entries, name), baseline))
+        blocks.append(head + '\n\n' + repeated.table(found, baseline))
+        lacking = {e['variant']: planned - e['runs'] for e in found if e['group'] == ALL}
+        said = ', '.join(f'{count} of {variant}' for variant, count in lacking.items() if count)
+        if said:
+            blocks.append(f'Without a result of {planned} runs each: {said}; see quarantine.csv.')
     legend = (
         'mean, sd, median: over splits, of the mean over seeds. 95 % t: over the splits.\n'
         'corrected: the same for training sets that overlap. bootstrap: splits, then seeds.'
@@ -138,13 +145,20 @@ def text(entries: list[dict], config: dict, simulated: bool) -> str:
     return '\n\n'.join([*blocks, legend]) + '\n'
 
 
+def interval(difference: dict) -> list[float]:
+    """The interval to trust: corrected for training sets that overlap, t where there is none."""
+    corrected = difference['corrected']
+    return corrected if np.isfinite(corrected).all() else difference['t']
+
+
 def figure(entries: list[dict], name: str, config: dict, simulated: bool) -> bytes:
     """SVG of the differences to the baseline on one set."""
     found = [e for e in shown(entries, name) if e['variant'] != config['baseline']]
     variants, groups = _unique(found, 'variant'), _unique(found, 'group')
-    values = [[e['difference']['value'], *e['difference']['t']] for e in found]
+    values = [[e['difference']['value'], *interval(e['difference'])] for e in found]
     label = f'change of SRCC to {config["baseline"]}, {name}\n'
-    label += f'95 % t interval, {len(config["splits"])} splits'
+    kind = 'corrected' if np.isfinite([e['difference']['corrected'] for e in found]).all() else 't'
+    label += f'95 % {kind}, {len(config["splits"])} splits'
     label += ', SIMULATED' if simulated else ''
     return figures_repeated.differences(variants, groups, np.array(values), label)
 

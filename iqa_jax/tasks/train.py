@@ -96,7 +96,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     )}  # fmt: skip
     model, tx, train_step = _program(json.dumps([program, total, epoch], sort_keys=True))
     images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
-    variables, origin = train_setup.initial_variables(model, config)
+    variables, origin = train_setup.initial_variables(model, config, sources)
     variables, aside = train_features.set_aside(variables, sources, config)
     train_checks.check_prefixes(config, variables['params'])
     loss_state = train_setup.loss_state(config)

@@ -1,7 +1,6 @@
 """Training a head on stored features: the backbone is set aside and put back into the result."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax.data import features
@@ -11,8 +10,6 @@ from iqa_jax.training import extraction, steps
 
 # What must be the same when features are made and when a head is trained on them, and its name.
 COMPARED = {name: name for name in ('backbone', 'pooling', 'preprocess')} | {'extractor': 'weights'}
-
-FIRST_SPREAD = 0.1  # of the outputs, in spreads of the targets
 
 
 def check(config: dict) -> None:
@@ -68,25 +65,7 @@ def set_aside(variables: dict, sources: list[Source], config: dict) -> tuple[dic
         name: {key: value for key, value in tree.items() if key not in aside.get(name, {})}
         for name, tree in variables.items()
     }
-    return (_at_targets(rest, sources) if config['loss'] == 'mse' else rest), aside
-
-
-def _at_targets(variables: dict, sources: list[Source]) -> dict:
-    """The output layer moved to the mean and a tenth of the spread of the targets.
-
-    Opinions around 60 are hundreds of Adam's steps away from outputs around 0. At the full spread
-    what the random layers say, and dropout does to it, would outweigh what there is to learn.
-    """
-    regressor = variables['params']['regressor']
-    if 'output' not in regressor:
-        return variables
-    targets = np.concatenate([source.targets for source in sources])
-    output = {
-        'kernel': regressor['output']['kernel'] * (FIRST_SPREAD * targets.std(0)),
-        'bias': jnp.asarray(targets.mean(0), jnp.float32),
-    }
-    params = variables['params'] | {'regressor': regressor | {'output': output}}
-    return variables | {'params': params}
+    return rest, aside
 
 
 def put_back(state: steps.TrainState, aside: dict) -> steps.TrainState:

@@ -15,7 +15,14 @@ from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import parallel
 from iqa_jax.tasks import train_checks
-from iqa_jax.training import annotator_estimates, losses, saved_model, schedules, steps
+from iqa_jax.training import (
+    annotator_estimates,
+    first_outputs,
+    losses,
+    saved_model,
+    schedules,
+    steps,
+)
 
 
 class DivergedError(ValueError):
@@ -122,8 +129,10 @@ def loss_state(config: dict):
     return losses.get(config['loss']).state(len(config['targets']), config['loss_options'])
 
 
-def initial_variables(model, config: dict) -> tuple[dict, dict]:
+def initial_variables(model, config: dict, sources: Iterable[Source] = ()) -> tuple[dict, dict]:
     """Random weights, then `init_from`: '' | 'imagenet' | a weight file | a saved model's folder.
+
+    With `config.loss='mse'` an output that stays fresh starts around the targets of the sources.
 
     Returns:
       (variables, {'origin': '', 'imagenet' or a file's name, where they come from in the end,
@@ -135,6 +144,9 @@ def initial_variables(model, config: dict) -> tuple[dict, dict]:
     own = losses.get(config['loss']).parameters(len(config['targets']), config['loss_options'])
     if own:
         variables['params'] |= {'loss': own}
+    if config['loss'] == 'mse' and sources:
+        targets = np.concatenate([source.targets for source in sources])
+        variables = first_outputs.at_targets(variables, targets)
     source = config['init_from']
     if source == 'imagenet' or models.is_weight_file(source):
         started = models.start_from(variables, config['model'], source)

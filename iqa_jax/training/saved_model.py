@@ -24,6 +24,7 @@ from iqa_jax.training import calibration, pruning, schedules, scoring, steps
 
 TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
 FILES = ('weights.msgpack', 'model.json')
+_OUTPUT = 'params/regressor/output/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,20 +261,24 @@ def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
     """Takes every saved array whose path and shape fit; others, such as new layers, stay.
 
     The output layer of a model with one output starts as the mean of the saved outputs, times
-    `output_scale`: all are higher-is-better, so the mean keeps what they agree on.
+    `output_scale`: all are higher-is-better, so the mean keeps what they agree on. Of an output
+    layer that reads another number of inputs nothing is taken, its bias neither.
     """
+    flat = flax.traverse_util.flatten_dict(variables, sep='/')
     theirs = flax.traverse_util.flatten_dict(saved, sep='/')
+    ours_reads, theirs_reads = (
+        np.shape(tree.get(f'{_OUTPUT}kernel'))[:1] for tree in (flat, theirs)
+    )
 
     def take(path: str, ours: jax.Array) -> jax.Array:
         value = theirs.get(path)
-        if value is None:
+        is_output = path.startswith(_OUTPUT)
+        if value is None or (is_output and ours_reads != theirs_reads):
             return ours
-        is_output = path.startswith('params/regressor/output/')
-        if is_output and ours.shape[-1] == 1 and value.shape[:-1] == ours.shape[:-1]:
+        if is_output and ours.shape[-1] == 1:
             return jnp.asarray(output_scale * value.mean(axis=-1, keepdims=True))
         return jnp.asarray(value) if value.shape == ours.shape else ours
 
-    flat = flax.traverse_util.flatten_dict(variables, sep='/')
     taken = {path: take(path, ours) for path, ours in flat.items()}
     fresh = [path for path, value in taken.items() if value is flat[path]]
     if fresh:

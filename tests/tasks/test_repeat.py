@@ -12,7 +12,7 @@ from PIL import Image
 from configs import ablate_ohem, deepfl_splits
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts
-from iqa_jax.tasks import repeat, repeat_runs, repeat_setup, train_setup
+from iqa_jax.tasks import repeat, repeat_results, repeat_runs, repeat_setup, train_setup
 
 GROUPS = {'1': 'head', '2': 'mid', '3': 'tail'}
 
@@ -162,6 +162,9 @@ def test_the_rate_is_chosen_on_validation_and_one_that_diverges_is_recorded(stub
     runs = tables.read(tmp_path / 'out/runs.csv')[0]
     assert runs['rate'].tolist() == [1e-4] * 8 and runs['val_srcc'].tolist() == [0.9] * 8
     lines = tables.read(tmp_path / 'out/trainings.csv')[0]
+    simulated = lines['simulated'].astype(str) == 'True'
+    twin_trained = (lines['variant'] == 'twin') & (lines['state'] == 'trained')
+    assert simulated.tolist() == twin_trained.tolist()
     for rate, state, val in ((1e-1, 'diverged', np.nan), (1e-3, 'trained', np.nan)):
         at = lines['rate'] == rate
         assert {*lines['state'][at]} == {state}
@@ -192,12 +195,38 @@ def test_the_difference_is_that_of_pairs_and_lost_runs_are_counted(stub, tmp_pat
     entries = {(e['variant'], e['measure'], e['group']): e for e in record['results']}
     table = tables.read(tmp_path / 'out/runs.csv')[0]
     assert table['state'].tolist().count('lost') == 3
+    said = 'Without a result of 6 runs each: 3 of fast; see quarantine.csv.'
+    assert said in (tmp_path / 'out/table.txt').read_text()
     change = entries['twin', 'srcc', 'all']['difference']
     assert change['value'] == pytest.approx(0.004)  # 0.002, 0.004 and 0.006 of the three splits
     assert change['t'] == pytest.approx([0.004 - 0.004968, 0.004 + 0.004968], abs=1e-6)
     assert (change['splits'], change['runs']) == (3, 6)
     assert entries['twin', 'srcc', 'all']['sd_seeds'] == pytest.approx(0.003 / np.sqrt(2))
     assert entries['fast', 'srcc', 'all']['difference']['runs'] == 3  # without seed 1
+
+
+def test_runs_that_score_all_images_alike_are_set_aside(stub, tmp_path, monkeypatch):
+    flat = {'row': {'n': 36, 'groups': {}} | dict.fromkeys(repeat_results.MEASURES, [np.nan] * 3)}
+    real = repeat_runs.tested
+
+    def tested(run, *args):
+        found = real(run, *args)
+        return {k: v | flat for k, v in found.items()} if run.variant == 'twin' else found
+
+    monkeypatch.setattr(repeat_runs, 'tested', tested)
+    summary = repeat.run(settings(write_splits(tmp_path / 'data')), tmp_path / 'out')
+    assert summary['quarantined'] == 2
+    lost = tables.read(tmp_path / 'out/quarantine.csv')[0]
+    assert lost['file'].tolist() == [f'twin/s{i}/seed_0/evaluate_kadid10k' for i in (0, 1)]
+    assert {*lost['reason']} == {'its SRCC is not a number: all its scores are equal'}
+    assert 'runs each: 2 of twin' in (tmp_path / 'out/table.txt').read_text()
+
+
+def test_a_command_whose_runs_are_all_lost_says_so(stub, tmp_path):
+    config = settings(write_splits(tmp_path / 'data'), rates=())
+    config['train'] |= {'learning_rate': 1.0}
+    with pytest.raises(ValueError, match='No run has a result: every training diverged'):
+        repeat.run(config, tmp_path / 'out')
 
 
 def test_one_split_has_no_interval(stub, tmp_path):
