@@ -5,14 +5,14 @@
 ImageNet weights here; `--config.model=` a weight file, or the folder of any saved model, takes that
 backbone instead, which is the other half of DeepFL-IQA's comparison. Poolings: 'gap' (average of
 the last map), 'mean' (narrow MLSP: average of every tap), 'mean_std' (with standard deviations) or
-'grid5' (wide MLSP: 5x5 area averages of every tap).
+'grid5' (wide MLSP: 5x5 area averages of every tap), which is `:wide`.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """arg: '' or 'smoke'."""
+    """arg: '', 'wide' or 'smoke'."""
     smoke = arg == 'smoke'
     return ConfigDict(
         {
@@ -23,7 +23,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'model': 'pretrain/model' if smoke else 'imagenet',  # | a file, a folder
             'features': {
                 'backbone': 'tiny' if smoke else 'efficientnet_lite0',
-                'pooling': 'mean_std',  # | 'mean' | 'grid5' | 'gap'
+                'pooling': 'grid5' if arg == 'wide' else 'mean_std',  # | 'mean' | 'grid5' | 'gap'
                 'preprocess': None,  # | imagenet | lite | half, where a weight file asks for it
             },
             'batch_size': 4,

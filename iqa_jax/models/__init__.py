@@ -12,14 +12,15 @@ import jax.numpy as jnp
 
 from iqa_jax.models import efficientnet_lite, heads, inception_resnet_v2, lfc, resnet, vgg
 from iqa_jax.models.preprocess import PREPROCESS
-from iqa_jax.models.pretrained import load_pretrained, merge, start_from
+from iqa_jax.models.pretrained import PACKAGED, load_pretrained, merge, start_from
 from iqa_jax.models.quality import QualityModel, exact_when_padded, minimum_side
 from iqa_jax.models.weight_files import existing as existing_weight_file
 from iqa_jax.models.weight_files import is_weight_file
 
 __all__ = [
-    'BACKBONES', 'HEADS', 'QualityModel', 'build', 'exact_when_padded', 'existing_weight_file',
-    'extractor', 'is_weight_file', 'load_pretrained', 'merge', 'minimum_side', 'start_from',
+    'BACKBONES', 'HEADS', 'PACKAGED', 'QualityModel', 'build', 'exact_when_padded',
+    'existing_weight_file', 'extractor', 'is_weight_file', 'load_pretrained', 'merge',
+    'minimum_side', 'start_from',
 ]  # fmt: skip
 
 BACKBONES = {

@@ -68,6 +68,7 @@ SOURCES = {
     'vgg16': _vgg(batch_norm=False),
     'vgg16_bn': _vgg(batch_norm=True),
 }
+PACKAGED = tuple(name for name, source in SOURCES.items() if source.find)  # 'imagenet' finds them
 
 
 def _expected_shapes(backbone: nn.Module) -> dict[Place, tuple[int, ...]]:

@@ -75,11 +75,14 @@ def fit(model: saved_model.SavedModel, folder: str | Path, config: dict) -> tupl
         'simulated': bool(meta.get('simulated', False)),
         'bucket_step': tiling.STEP,
         'pixel_limit': tiling.LIMIT,
+        'opinion_noise': None,
         'std_ratio': None,
     }
     if model.has_std:
         std = found['score_std'] * calibration.slope(record, x)
-        record['std_ratio'] = float(np.sqrt(np.mean(np.square(residual / std))))
+        noise = max(0.0, float(np.mean(residual**2) - np.mean(std**2))) ** 0.5
+        ratio = float(np.sqrt(np.mean(residual**2 / (std**2 + noise**2))))
+        record |= {'opinion_noise': noise, 'std_ratio': ratio}
     return record, bad
 
 

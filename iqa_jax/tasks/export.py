@@ -50,7 +50,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         quarantine += bad
     card = model_card.text(model, known, failures, config['results'])
     outputs = _copy(own, workdir, mark)
-    outputs += calibration.write(workdir, known, workdir / 'weights.msgpack', mark)
+    if known:
+        outputs.append(calibration.write(workdir, known, workdir / 'weights.msgpack', mark))
     outputs += [workdir / 'MODEL_CARD.md', workdir / 'quarantine.csv']
     artifacts.commit(outputs[-2], card.encode(), fingerprint=mark)
     artifacts.commit(outputs[-1], tables.quarantine_csv(quarantine), fingerprint=mark)
@@ -71,7 +72,7 @@ def _copy(files: list[Path], workdir: Path, mark: str) -> list[Path]:
     """Copies the model; what an earlier one left beside it is removed first."""
     contents = {p.name: artifacts.read(p) for p in files if p.name != calibration.FILE}
     saved_model.forget_training(workdir)
-    calibration.write(workdir, None, workdir, mark)
+    calibration.forget(workdir)
     for name, data in contents.items():
         artifacts.commit(workdir / name, data, fingerprint=mark)
     return [workdir / name for name in contents]

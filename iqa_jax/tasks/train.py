@@ -87,6 +87,11 @@ def run(config: dict, workdir: str | Path) -> dict:
     total = schedules.duration(config, 'total', config['batch_size'], epoch)
     if total < 1:
         raise ValueError('config.total_* comes to no step at all; raise it.')
+    if config['warmup_steps'] >= total:
+        raise ValueError(
+            f'config.warmup_steps={config["warmup_steps"]} of {total} steps in all; lower it.'
+        )
+    eval_steps = config['eval_steps'] or epoch
 
     # --- model and state ------------------------------------------------------------------------
     program = {k: config[k] for k in (
@@ -142,7 +147,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                         f'at step {step}; lower config.learning_rate.'
                     )
                 writer.write(step, values | train_outputs.readings(state, config) | speed.read())
-            if validate and (step % config['eval_steps'] == 0 or step == total):
+            if validate and (step % eval_steps == 0 or step == total):
                 value = validate(state)
                 val_srcc = value if np.isfinite(value) else None  # all predictions are equal
                 writer.write(step, {'val_srcc': value})

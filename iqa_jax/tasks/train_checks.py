@@ -9,7 +9,7 @@ from iqa_jax import models
 from iqa_jax.data import resizing
 from iqa_jax.runtime import parallel
 from iqa_jax.tasks import opening, train_features
-from iqa_jax.training import losses, pruning
+from iqa_jax.training import losses, pruning, schedules
 
 OHEM_CHOICES = {
     'mask': pruning.MASKS,
@@ -24,24 +24,36 @@ DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
 DIRECTIONS = 'higher_is_better'  # of score columns whose table does not say it; may be left out
 KEEPS = ('last', 'best')
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
-POSITIVE = (
+COUNTS = (
     'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
     'input_threads', 'prefetch_steps',
 )  # fmt: skip
+POSITIVE = ('learning_rate', 'decay_factor', 'clip_norm')
+NOT_NEGATIVE = ('warmup_steps', 'weight_decay', 'cache_mb')
+OHEM_WEIGHTS = ('twin_weight', 'consistency_weight')
 
 
 def check(config: dict) -> None:
     """Raises a ValueError that names the first key whose value cannot be trained with."""
     parallel.check_batch_size(config['batch_size'])
-    for name in POSITIVE:
+    for name in COUNTS:
+        if config[name] is None and name == 'eval_steps':
+            continue  # once per epoch
         if config[name] < 1:
             raise ValueError(f'config.{name}={config[name]}; use 1 or more.')
+    _check_values(config)
     if not config['databases']:
         raise ValueError('config.databases is empty; name at least one.')
     for name, database in config['databases'].items():
         # Features are the exception, most databases have none, as are directions.
         needed = {key: value for key, value in database.items() if key != DIRECTIONS}
         opening.check_keys({'features': '', **needed}, DATABASE_KEYS, f'config.databases.{name}')
+        given = set(database.get(DIRECTIONS) or ())
+        for column in sorted(given - set(config['targets'])):
+            raise ValueError(
+                f'config.databases.{name}.{DIRECTIONS}.{column} is not one of config.targets; '
+                f'they are {", ".join(config["targets"])}.'
+            )
     opening.check_known(config['model'], MODEL_KEYS, 'config.model')
     losses.get(config['loss'])
     opening.check_keys(
@@ -66,11 +78,42 @@ def check(config: dict) -> None:
             'config.init_optimizer=True needs the folder of a model that was trained with '
             'config.save_optimizer=True as config.init_from.'
         )
+    backbone = config['model']['backbone']
+    if config['init_from'] == 'imagenet' and backbone not in models.PACKAGED:
+        raise ValueError(
+            f"config.init_from='imagenet': no package has weights of {backbone}; give a weight "
+            f'file, or take one of {", ".join(models.PACKAGED)}.'
+        )
     if config['ohem'] is not None:
         opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
         for name, allowed in OHEM_CHOICES.items():
             _check_choice(config['ohem'], name, allowed, 'config.ohem')
+        _check_least(config['ohem'], OHEM_WEIGHTS, 'config.ohem')
     train_features.check(config)
+
+
+def _check_values(config: dict) -> None:
+    """Numbers that training cannot do anything sensible with."""
+    for name in POSITIVE:
+        if not config[name] > 0:
+            raise ValueError(f'config.{name}={config[name]}; use a number above 0.')
+    _check_least(config, NOT_NEGATIVE, 'config')
+    _check_least(config['rate_scales'], config['rate_scales'], 'config.rate_scales')
+    _check_choice(config, 'schedule', schedules.SCHEDULES, 'config')
+    if len(config['crop']) != 2 or min(config['crop']) < 1:
+        raise ValueError(f'config.crop={tuple(config["crop"])}; give height and width in pixels.')
+    for name, database in config['databases'].items():
+        if not database.get('weight', 1) > 0:
+            raise ValueError(
+                f'config.databases.{name}.weight={database["weight"]}; use a number above 0, or '
+                'leave the database out.'
+            )
+
+
+def _check_least(values: Mapping, names: Iterable[str], where: str) -> None:
+    for name in names:
+        if not values[name] >= 0:
+            raise ValueError(f'{where}.{name}={values[name]}; use 0 or more.')
 
 
 def _check_uncertainty(config: dict) -> None:

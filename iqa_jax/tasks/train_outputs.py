@@ -65,9 +65,11 @@ class Best:
 
     def offer(self, step: int, state: steps.TrainState, val_srcc: float | None) -> None:
         """Keeps a state that validates better than all before; None is no better than any."""
-        if not self._saved or val_srcc is None or step <= self._step:
+        if not self._saved:
             return
-        if self.val_srcc is None or val_srcc > self.val_srcc:
+        better = val_srcc is not None and (self.val_srcc is None or val_srcc > self.val_srcc)
+        # Scores of two processes may differ in the last bit, and all of them save or none.
+        if parallel.agree(better and step > self._step):
             self._step, self.val_srcc, self._last = step, val_srcc, None
             self._saved.save(step, self._parts(state), {'val_srcc': val_srcc})
 

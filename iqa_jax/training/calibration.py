@@ -32,16 +32,18 @@ def _bent(p: dict, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return p['height'] * np.exp(scipy.special.log_expit(u) - p['log_peak']), u, p['steepness']
 
 
-def write(folder: Path, record: dict | None, weights: Path, mark: str) -> list[Path]:
-    """Commits the record with the digest of the weights it belongs to; None removes an old one."""
+def forget(folder: Path) -> None:
+    """Removes the record of a folder, if there is one."""
+    for path in (folder / FILE, artifacts.sidecar_path(folder / FILE)):
+        path.unlink(missing_ok=True)
+
+
+def write(folder: Path, record: dict, weights: Path, mark: str) -> Path:
+    """Commits the record with the digest of the weights it belongs to; returns the path."""
     path = folder / FILE
-    if record is None:
-        for old in (path, artifacts.sidecar_path(path)):
-            old.unlink(missing_ok=True)
-        return []
     record = record | {'weights_sha256': artifacts.meta(weights)['sha256']}
     artifacts.commit(path, json.dumps(record, indent=1, sort_keys=True).encode(), fingerprint=mark)
-    return [path]
+    return path
 
 
 def read(folder: Path, weights: bytes) -> dict | None:

@@ -134,9 +134,10 @@ class SavedModel:
     def with_std(self, found: dict, calibrated: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores and their standard deviations, float32 [N] each, of what `predict` found.
 
-        The variance is that of the std head plus that between tiles, times the squared slope of
-        the logistic if calibrated. Without a std head the variance of the calibration's residuals
-        takes its place, and there is None if not calibrated.
+        The variance is that of the std head plus that between tiles. Calibrated, it is times the
+        squared slope of the logistic, plus what the residuals of the calibration vary beyond that:
+        where the logistic is flat, opinions scatter all the same. Without a std head the variance
+        of the residuals takes its place, and there is None if not calibrated.
         """
         raw = found['prediction'].mean(axis=1)
         score, slope = raw, 1.0
@@ -144,7 +145,8 @@ class SavedModel:
             score = calibration.to_mos(self.calibration, raw).astype(np.float32)
             slope = calibration.slope(self.calibration, raw)
         if self.has_std:
-            own = slope * found['std']
+            noise = self.calibration['opinion_noise'] if calibrated else 0.0
+            own = np.hypot(slope * found['std'], noise)
         elif calibrated:
             own = self.calibration['residual_std']
         else:

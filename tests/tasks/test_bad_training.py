@@ -6,10 +6,20 @@ import threading
 import numpy as np
 import pytest
 
-from configs import train_annotators
+from configs import (
+    ablate_ohem,
+    deepfl_splits,
+    train_annotators,
+    train_deepfl,
+    train_mlsp,
+    train_ohem,
+    train_proxies,
+    train_ranking,
+    train_unique,
+)
 from iqa_jax.data import manifest
 from iqa_jax.images import io
-from iqa_jax.tasks import train, train_setup
+from iqa_jax.tasks import train, train_checks, train_setup
 
 
 def train_config(smoke, **changes):
@@ -29,6 +39,7 @@ VOTES = {
     'loss': 'annotators', 'model': {'backbone': 'tiny', 'uncertainty': 'exp'},
     'loss_options': train_annotators.get_config('smoke').loss_options.to_dict(),
 }  # fmt: skip
+FILES = {'manifest': 'data/manifest.parquet', 'scores': 'data/proxies.parquet'}
 OHEM = {
     'ratio': 0.5, 'mask': 'magnitude', 'refresh': 'fixed', 'twin_weight': 1.0,
     'consistency_weight': 1.0, 'stop_gradient': False, 'batch_stats': 'shared', 'crops': 'same',
@@ -52,6 +63,26 @@ OHEM = {
         ({'input_threads': 0}, r'config\.input_threads=0; use 1 or more'),
         ({'prefetch_steps': 0}, r'config\.prefetch_steps=0; use 1 or more'),
         ({'total_steps': 0}, 'comes to no step'),
+        ({'total_steps': 4, 'warmup_steps': 4}, 'config.warmup_steps=4 of 4 steps in all; lower'),
+        ({'learning_rate': 0.0}, r'config\.learning_rate=0\.0; use a number above 0'),
+        ({'clip_norm': float('nan')}, r'config\.clip_norm=nan; use a number above 0'),
+        ({'weight_decay': -1e-4}, r'config\.weight_decay=-0\.0001; use 0 or more'),
+        ({'rate_scales': {'regressor': -1}}, r'config\.rate_scales\.regressor=-1; use 0 or more'),
+        ({'schedule': 'step'}, "config.schedule='step'; use one of constant, cosine"),
+        ({'crop': (64,)}, r'config\.crop=\(64,\); give height and width'),
+        (
+            {'ohem': OHEM | {'consistency_weight': -1}},
+            r'ohem\.consistency_weight=-1; use 0 or more',
+        ),
+        ({'init_from': 'imagenet'}, 'no package has weights of tiny; give a weight file'),
+        (
+            {'databases': {'a': FILES | {'weight': 0}}},
+            r'config\.databases\.a\.weight=0; use a number above 0',
+        ),
+        (
+            {'databases': {'a': FILES | {'weight': 1, 'higher_is_better': {'gmds': True}}}},
+            r'a\.higher_is_better\.gmds is not one of config\.targets; they are ssim',
+        ),
         ({'databases': {}}, r'config\.databases is empty'),
         ({'databases': {'a': {'manifest': 'data/manifest.parquet', 'scores': ''}}}, 'weight is'),
         ({'freeze': ('backbones',)}, r"config\.freeze names 'backbones'"),
@@ -78,6 +109,36 @@ OHEM = {
 def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         train.run(train_config(smoke, **changes), tmp_path / 'out')
+
+
+PUBLISHED = [
+    (train_annotators, ''), (train_deepfl, ''), (train_mlsp, ''), (train_mlsp, 'short'),
+    (train_mlsp, 'wide'), (train_ohem, ''), (train_proxies, ''), (train_ranking, ''),
+    (train_unique, ''),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('config', 'arg'), PUBLISHED, ids=lambda x: getattr(x, '__name__', x))
+def test_the_whole_config_of_every_recipe_can_be_trained_with(config, arg):
+    plain = config.get_config(arg).to_dict()
+    trainings = [s for s in plain.get('stages', {'': plain}).values() if s['task'] == 'train']
+    assert trainings
+    for training in trainings:
+        assert set(training) - {'root', 'folder'} == train.KEYS | {'task'}
+        train_checks.check(training)
+
+
+@pytest.mark.parametrize(('config', 'arg'), [(ablate_ohem, 'grid'), (deepfl_splits, '')])
+def test_every_variant_of_a_comparison_can_be_trained_with(config, arg):
+    plain = config.get_config(arg).to_dict()
+    assert len(plain['variants']) > 3
+    for variant in plain['variants'].values():
+        databases = variant.get('databases', {})
+        given = plain['train'] | variant | {'databases': plain['train']['databases']}
+        assert set(given) | {'seed'} == train.KEYS
+        for name, changes in databases.items():
+            given['databases'][name] |= changes
+        train_checks.check(given)
 
 
 def test_a_rate_that_is_too_high_has_an_error_of_its_own(smoke, tmp_path):

@@ -48,7 +48,7 @@ def fitted(rise: float = 1.0) -> dict:
     mapping = logistic.fit_logistic(x, y)
     return {
         'logistic': {k: getattr(mapping, k) for k in calibration.PARAMETERS},
-        'residual_std': 1.5, 'simulated': True,
+        'residual_std': 1.5, 'opinion_noise': 1.2, 'simulated': True,
     }  # fmt: skip
 
 
@@ -109,9 +109,12 @@ def test_calibrated_scores_and_their_spread(model, images):
     raw = model.score(images, uncertainty=True)
     found = known.score(images, calibrated=True, uncertainty=True)
     np.testing.assert_allclose(found['score'], calibration.to_mos(record, raw['score']), rtol=1e-5)
-    np.testing.assert_allclose(
-        found['std'], calibration.slope(record, raw['score']) * raw['std'], rtol=1e-4
-    )
+    own = calibration.slope(record, raw['score']) * raw['std']
+    np.testing.assert_allclose(found['std'], np.hypot(own, 1.2), rtol=1e-4)
+    # Where the logistic is flat, opinions scatter all the same.
+    far = {'prediction': np.array([[1e6]]), 'std': np.ones(1), 'spread': np.zeros(1)}
+    np.testing.assert_allclose(known.with_std(far, True)[1], 1.2, rtol=1e-6)
+    np.testing.assert_allclose(known.with_std(far, False)[1], 1.0)
     spread = {'spread': np.array([0.0, 2.0]), 'prediction': np.zeros((2, 1), np.float32)}
     plain = dataclasses.replace(made(False), calibration=record)
     std = plain.with_std(spread, True)[1]
@@ -173,6 +176,6 @@ def test_a_calibration_of_other_weights_is_refused(tmp_path):
     assert calibration.read(tmp_path, b'weights')['simulated'] is True
     with pytest.raises(ValueError, match='belongs to other weights'):
         calibration.read(tmp_path, b'others')
-    assert calibration.write(tmp_path, None, tmp_path / 'weights.msgpack', '') == []
+    calibration.forget(tmp_path)
     assert calibration.read(tmp_path, b'others') is None
     assert not list(tmp_path.glob('calibration*'))
