@@ -87,8 +87,8 @@ def build(
     heads.POOLINGS than that of the head's name. cells: widths of the layers that turn the cells of
     grid5 into one vector. hidden, dropout: widths and rates of the hidden layers, one rate for all
     or one each. hidden_norm: 'none', or 'batch' after their activations, not for multitask.
-    normalise: 'none', 'l2', 'layer' or 'batch' on the pooled vector; None means none for gap, batch
-    otherwise. uncertainty: False, True or 'exp', a standard deviation per output (see
+    normalise: 'none', 'l2', 'layer', 'batch' or 'power' on the pooled vector; None means none for
+    gap, batch otherwise. uncertainty: False, True or 'exp', a standard deviation per output (see
     `QualityModel`). momentum: of the running statistics. frozen_statistics: the backbone keeps its
     running statistics while training. axis_name: devices that share batch statistics. dtype: of the
     backbone's arithmetic; parameters, statistics and outputs stay float32. preprocess: what the

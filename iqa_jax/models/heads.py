@@ -11,6 +11,7 @@ from iqa_jax.models import layers
 
 HIDDEN_INIT = nn.initializers.he_normal()
 GRID = 5  # cells per side of wide MLSP features
+POWER_LIMIT = 3.0  # standard deviations that power normalisation lets through
 
 
 def valid_part(x: jax.Array, valid: jax.Array | None, size: tuple[int, int]) -> jax.Array | None:
@@ -101,8 +102,18 @@ POOLINGS = {
 }
 
 
+def signed_root(x: jax.Array) -> jax.Array:
+    """sign(x) sqrt(|x|), with a slope of at most 16 around 0, where many channels are."""
+    softening = 1e-3
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + softening) - softening**0.5)
+
+
 class Normalise(nn.Module):
-    """Normalisation of pooled vectors: 'none', 'l2' (unit length), 'layer' or 'batch'."""
+    """Normalisation of pooled vectors: 'none', 'l2' (unit length), 'layer', 'batch' or 'power'.
+
+    'power' is the signed square root (power normalisation, Perronnin et al., ECCV 2010), then
+    'batch', cut at 3 standard deviations: averages of activations have long tails.
+    """
 
     kind: str
     momentum: float = 0.9
@@ -117,10 +128,14 @@ class Normalise(nn.Module):
             return features / jnp.sqrt(jnp.square(features).sum(-1, keepdims=True) + 1e-12)
         if self.kind == 'layer':
             return nn.LayerNorm(name='layer')(features)
+        if self.kind not in ('batch', 'power'):
+            raise ValueError(
+                f'config.model.normalise is {self.kind!r}; use none, l2, layer, batch or power'
+            )
+        norm = layers.BatchNorm(1e-3, self.momentum, self.axis_name, name='batch')
         if self.kind == 'batch':
-            norm = layers.BatchNorm(1e-3, self.momentum, self.axis_name, name='batch')
             return norm(features, train)
-        raise ValueError(f'config.model.normalise is {self.kind!r}; use none, l2, layer or batch')
+        return jnp.clip(norm(signed_root(features), train), -POWER_LIMIT, POWER_LIMIT)
 
 
 class Cells(nn.Module):

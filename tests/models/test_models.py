@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from iqa_jax import models
-from iqa_jax.models import preprocess
+from iqa_jax.models import heads, preprocess
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 48, 64, 3)), jnp.float32)
 
@@ -93,14 +93,27 @@ def test_subheads_of_the_multitask_head_are_independent():
     assert np.any(slope['kernel_0'][1]) and not np.any(slope['kernel_0'][0])
 
 
+def test_power_normalisation_is_a_standardised_signed_root():
+    rng = np.random.default_rng(0)
+    x = rng.exponential(2.0, (500, 3)) * rng.choice([-1, 1], (500, 3))
+    norm = heads.Normalise('power', momentum=0.0)
+    variables = norm.init(jax.random.key(0), x[:2], train=False)
+    found, _ = norm.apply(variables, x, train=True, mutable=['batch_stats'])
+    root = np.sign(x) * np.sqrt(np.abs(x))
+    expected = np.clip((root - root.mean(0)) / root.std(0), -3, 3)
+    np.testing.assert_allclose(found, expected, atol=0.05)  # the root is softened around 0
+    assert np.abs(heads.signed_root(jnp.array([0.0, 4.0, -9.0])) - [0, 2, -3]).max() < 0.04
+
+
 def test_the_uncertainty_head_is_positive():
     model = models.build('tiny', outputs=1, uncertainty=True)
     _, out = model.apply(init(model), IMAGES, train=False)
     assert out['std'].shape == (2, 1) and (out['std'] > 0).all()
 
 
-def test_black_and_flat_pictures_have_finite_slopes():
-    model = models.build('tiny', outputs=1, head='mlsp', normalise='layer')
+@pytest.mark.parametrize('normalise', ['layer', 'power'])
+def test_black_and_flat_pictures_have_finite_slopes(normalise):
+    model = models.build('tiny', outputs=1, head='mlsp', normalise=normalise)
     variables = init(model)
     for value in (0.0, 0.5, 1.0):
         images = jnp.full((1, 32, 32, 3), value)
