@@ -8,9 +8,9 @@ ImageNet weights with those of the proxy-trained backbone, and two heads: that o
 1024, 256, 1) and that of the sub-heads (512, 256, 1). `:koniq10k` or the name of any other database
 takes that one; `:smoke` is a tiny form on the quickstart's features.
 
-Wants in runs/deepfl/ `splits`, of the stage split with `config.split_shares=(6, 2, 2, 0)`;
-`histogram`, of `configs/train_deepfl.py`; and NAME_imagenet and NAME_proxies, of
-`configs/extract_features.py` with `config.features.pooling='mean'` on either backbone.
+Wants in runs/deepfl/ `splits`, of `configs/split.py:NAME`; `histogram`, of
+`configs/train_deepfl.py`; and NAME_imagenet and NAME_proxies, of `configs/extract_features.py` with
+`config.features.pooling='mean'` on either backbone (docs/repeat.md has the commands).
 """
 
 import pathlib

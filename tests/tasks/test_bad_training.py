@@ -9,6 +9,7 @@ import pytest
 from configs import (
     ablate_ohem,
     deepfl_splits,
+    split,
     train_annotators,
     train_deepfl,
     train_mlsp,
@@ -126,6 +127,16 @@ def test_the_whole_config_of_every_recipe_can_be_trained_with(config, arg):
     for training in trainings:
         assert set(training) - {'root', 'folder'} == train.KEYS | {'task'}
         train_checks.check(training)
+
+
+def test_the_second_stage_finds_what_its_commands_leave():
+    splits = split.get_config('koniq10k')
+    assert (
+        splits.root == 'runs' and splits.databases.koniq10k.manifest == 'koniq10k/manifest.parquet'
+    )
+    for name, found in deepfl_splits.get_config('koniq10k').splits.items():
+        assert found.test.koniq10k.manifest == f'deepfl/splits/{name}/koniq10k.parquet'
+    assert len(deepfl_splits.get_config('koniq10k').splits) == splits['count']
 
 
 @pytest.mark.parametrize(('config', 'arg'), [(ablate_ohem, 'grid'), (deepfl_splits, '')])
