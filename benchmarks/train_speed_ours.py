@@ -52,7 +52,12 @@ def batch(images: int, height: int, width: int) -> dict[str, np.ndarray]:
 def network(axis_name: str | None = None, dtype: jnp.dtype = jnp.float32) -> models.QualityModel:
     """ResNet-18, global average, unit length, one linear output."""
     return models.build(
-        'resnet18', head='gap', outputs=1, normalise='l2', axis_name=axis_name, dtype=dtype
+        'resnet18',
+        head='gap',
+        outputs=1,
+        normalise='l2',
+        axis_name=axis_name,
+        dtype=jnp.dtype(dtype).name,
     )
 
 

@@ -60,6 +60,7 @@ HEADS = {
     'multitask': Head(heads.MultitaskRegressor, 'gap'),
 }
 HIDDEN_NORMS = ('none', 'batch')
+DTYPES = ('float32', 'bfloat16')
 
 
 def build(
@@ -77,7 +78,7 @@ def build(
     momentum: float = 0.9,
     frozen_statistics: bool = False,
     axis_name: str | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: str = 'float32',
     preprocess: str | None = None,
 ) -> QualityModel:
     """A model `(images [N,H,W,3] float32 in [0,1], train) -> (prediction [N,outputs], out)`.
@@ -91,13 +92,18 @@ def build(
     gap, batch otherwise. uncertainty: False, True or 'exp', a standard deviation per output (see
     `QualityModel`). momentum: of the running statistics. frozen_statistics: the backbone keeps its
     running statistics while training. axis_name: devices that share batch statistics. dtype: of the
-    backbone's arithmetic; parameters, statistics and outputs stay float32. preprocess: what the
+    backbone's arithmetic, 'float32' or 'bfloat16'; parameters, statistics, head and outputs stay
+    float32. preprocess: what the
     backbone does to its input first, a name of PREPROCESS; None is what the weights of its authors
     expect. ValueError on an unknown name.
     """
     rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
     _check(backbone, head, pooling, cells, hidden, hidden_norm, rates, uncertainty)
-    body = _body(backbone, preprocess, momentum=momentum, axis_name=axis_name, dtype=dtype)
+    if dtype not in DTYPES:
+        raise ValueError(f'config.model.dtype is {dtype!r}; use {" or ".join(DTYPES)}')
+    body = _body(
+        backbone, preprocess, momentum=momentum, axis_name=axis_name, dtype=jnp.dtype(dtype)
+    )
     module, pooling = HEADS[head].module, pooling or HEADS[head].pooling
     kind = normalise or ('none' if pooling == 'gap' else 'batch')
     norm = {'norm': 'batch', 'momentum': momentum, 'axis_name': axis_name}

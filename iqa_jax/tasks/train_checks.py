@@ -23,7 +23,7 @@ OHEM_KEYS = {'ratio', 'twin_weight', 'consistency_weight', *OHEM_CHOICES}
 DATABASE_KEYS = {'manifest', 'scores', 'weight', 'features'}
 DIRECTIONS = 'higher_is_better'  # of score columns whose table does not say it; may be left out
 KEEPS = ('last', 'best')
-MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name', 'dtype'}
+MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name'}
 COUNTS = (
     'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
     'input_threads', 'prefetch_steps',

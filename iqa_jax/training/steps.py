@@ -66,25 +66,8 @@ def to_float(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / (255.0 if images.dtype == jnp.uint8 else 1.0)
 
 
-def make_train_step(
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    loss_fn: losses.Loss,
-    loss_options: dict,
-    ohem: dict | None,
-    freeze: Sequence[str] = (),
-) -> Callable:
-    """Builds `step(state, batch, key) -> (state, metrics)`; batches are of images or of features.
-
-    With `ohem`, the same step runs the twin (params * mask) on `image_twin` if the batch has it,
-    and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2, the mean over
-    images and outputs. Both branches take gradients from both losses, but with `stop_gradient` the
-    full one takes none from the consistency; a masked weight gets none from the twin. Shared batch
-    statistics are updated by the full branch and then by the twin, dual ones by one branch each.
-
-    `freeze` lists path prefixes that get no gradient, so that no pass back to them is computed;
-    their batch statistics move as ever.
-    """
+def _make_forward(model: nn.Module) -> Callable:
+    """Builds `forward(params, batch_stats, batch, key) -> (prediction, maps, new batch_stats)`."""
 
     def forward(params, batch_stats, batch, key, image='image'):
         is_pooled = 'features' in batch
@@ -97,6 +80,18 @@ def make_train_step(
             method='regress' if is_pooled else None,
         )
         return prediction, out, updated.get('batch_stats', {})
+
+    return forward
+
+
+def _make_objective(
+    forward: Callable,
+    loss_fn: losses.Loss,
+    loss_options: dict,
+    ohem: dict | None,
+    freeze: Sequence[str],
+) -> Callable:
+    """Builds `objective(params, state, mask, batch, key) -> (loss, what the step needs beside)`."""
 
     def objective(params, state, mask, batch, key):
         params = schedules.stop_frozen(params, freeze)
@@ -139,6 +134,31 @@ def make_train_step(
             )
             loss = loss + ohem['twin_weight'] * aux['loss_twin']
         return loss, aux
+
+    return objective
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss_fn: losses.Loss,
+    loss_options: dict,
+    ohem: dict | None,
+    freeze: Sequence[str] = (),
+) -> Callable:
+    """Builds `step(state, batch, key) -> (state, metrics)`; batches are of images or of features.
+
+    With `ohem`, the same step runs the twin (params * mask) on `image_twin` if the batch has it,
+    and L = L_full + twin_weight * L_twin + consistency_weight * mean (f - f_twin)^2, the mean over
+    images and outputs. Both branches take gradients from both losses, but with `stop_gradient` the
+    full one takes none from the consistency; a masked weight gets none from the twin. Shared batch
+    statistics are updated by the full branch and then by the twin, dual ones by one branch each.
+
+    `freeze` lists path prefixes that get no gradient, so that no pass back to them is computed;
+    their batch statistics move as ever.
+    """
+
+    objective = _make_objective(_make_forward(model), loss_fn, loss_options, ohem, freeze)
 
     def step(state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict]:
         mask = state.mask

@@ -106,6 +106,19 @@ def test_power_normalisation_is_a_standardised_signed_root():
     assert np.abs(roots - [0, 2, -3]).max() < 0.04
 
 
+def test_half_precision_is_of_the_backbone_alone():
+    spec = {'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'layer', 'hidden': (8,), 'outputs': 2}
+    whole, half = models.build(**spec), models.build(**spec, dtype='bfloat16')
+    variables = init(half)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+    exact, (found, out) = (
+        whole.apply(variables, IMAGES, False)[0],
+        half.apply(variables, IMAGES, False),
+    )
+    assert found.dtype == jnp.float32 and out['block_00'].dtype == jnp.bfloat16
+    assert 0 < np.abs(found - exact).max() < 0.05
+
+
 def test_the_uncertainty_head_is_positive():
     model = models.build('tiny', outputs=1, uncertainty=True)
     _, out = model.apply(init(model), IMAGES, train=False)
@@ -129,6 +142,7 @@ def test_black_and_flat_pictures_have_finite_slopes(normalise):
         ({'head': 'top'}, "config.model.head is 'top'"),
         ({'preprocess': 'grey'}, r"config.model.preprocess is 'grey'; for tiny .*'half'"),
         ({'hidden': (4, 4), 'dropout': (0.1,)}, '1 rates for 2 hidden layers'),
+        ({'dtype': 'float16'}, "config.model.dtype is 'float16'; use float32 or bfloat16"),
     ],
 )
 def test_wrong_names_are_sentences(options, sentence):
