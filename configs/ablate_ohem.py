@@ -120,7 +120,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'seeds': (0,) if smoke else (0, 1, 2),
             'rates': (),  # learning rates to choose from on validation images
             'train': train,
-            'score': inner(score, arg, 'model', 'name') | {'splits': ('test',)},
+            'score': inner(score, arg, 'model', 'name') | {'splits': ('test',), 'resize': 'unique'},
             'evaluate': inner(evaluate, arg, 'name', 'columns', 'headline'),
             'shard': '',  # 'i/n': only every n-th run from the i-th, nothing joined
         }

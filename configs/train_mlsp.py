@@ -20,13 +20,19 @@ HEADS = {
     '': BROAD,
     'wide': BROAD | {'pooling': 'grid5', 'cells': (1024,)},
     'short': {'hidden': (512, 256), 'dropout': (0.25, 0.5), 'hidden_norm': 'none'},
+    'power': {
+        'hidden': (512, 256),
+        'dropout': (0.5, 0.5),
+        'hidden_norm': 'none',
+        'normalise': 'power',
+    },
     'smoke': {'hidden': (16, 8), 'dropout': (0.25, 0.5), 'hidden_norm': 'batch'},
 }
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """arg: '', 'short', 'wide' or 'smoke'."""
-    smoke = arg == 'smoke'
+    """arg: '', 'short', 'power', 'wide' or 'smoke'."""
+    smoke, power = arg == 'smoke', arg == 'power'
     return ConfigDict(
         {
             'task': 'train',
@@ -66,10 +72,10 @@ def get_config(arg: str = '') -> ConfigDict:
             'ohem': None,
             # --- optimiser ---
             'total_steps': None,
-            'total_epochs': 2 if smoke else 30,
+            'total_epochs': 2 if smoke else 20 if power else 30,
             'total_examples': None,
             'warmup_steps': 0,
-            'schedule': 'constant',
+            'schedule': 'cosine' if power else 'constant',
             'learning_rate': 1e-4,  # thousands of inputs add up
             'decay_at': (),
             'decay_factor': 1.0,
@@ -82,7 +88,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'eval_steps': 2 if smoke else None,  # once per epoch
             'eval_images': 10_000,  # features are cheap: all of them
             'eval_batch_size': 64,
-            'keep': 'best',
+            'keep': 'last' if power else 'best',
             'checkpoint_steps': 4 if smoke else 240,
             'log_steps': 2 if smoke else 24,
             'save_optimizer': False,

@@ -96,7 +96,7 @@ class Pipeline:
             self._sampler = sampling.PairLists(sizes, pairs, batch_size, seed)
         self.images, self.steps_per_epoch = self._sampler.images, self._sampler.steps_per_epoch
         self._crop, self._different, self._seed = crop, different_crops, seed
-        self._resize = resizing.RULES[resize]
+        self._resize = resizing.RULES[resize].train
 
     def __len__(self) -> int:
         """Number of images in all databases."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from iqa_jax import distortions
-from iqa_jax.data import records, tables
+from iqa_jax.data import records, resizing, tables
 from iqa_jax.images import io
 
 
@@ -17,13 +17,21 @@ class ImageStore:
       columns: manifest rows, `file` resolved (see `manifest.read`).
       cache_bytes: decoded files are kept until they fill this size; the rest is decoded each time.
       threads: files decoded, or codecs run, at once.
+      resize: name of the rule of `resizing` by which images that are scored are resized.
 
     Rows with a file are decoded, rows without one are recipes: the pristine photograph `ref_file`
     is distorted anew. The bytes of either must match the digest when the manifest has it.
     """
 
-    def __init__(self, columns: tables.Table, cache_bytes: int = 0, threads: int = 2):
+    def __init__(
+        self,
+        columns: tables.Table,
+        cache_bytes: int = 0,
+        threads: int = 2,
+        resize: str | None = None,
+    ):
         self.columns = columns
+        self._resize = resizing.RULES[resize].score
         self._cache: dict[tuple[str, str], np.ndarray] = {}
         self._cache_bytes = cache_bytes
         self._held = 0
@@ -49,7 +57,7 @@ class ImageStore:
         made = self._make([rows[i] for i in recipes], [images[i] for i in recipes])
         for i, image in zip(recipes, made, strict=True):
             images[i] = image
-        return images
+        return [self._resize(image) for image in images]
 
     def _source(self, row: int) -> tuple[str, str]:
         """The file that a row is decoded or made from, and its SHA-256 ('' when unknown)."""

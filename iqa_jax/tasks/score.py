@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import exposure, manifest, tables
+from iqa_jax.data import exposure, manifest, resizing, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import tiling
@@ -21,7 +21,7 @@ from iqa_jax.training import saved_model
 
 KEYS = {
     'manifest', 'model', 'splits', 'name', 'twin', 'calibrated', 'uncertainty', 'bucket_step',
-    'pixel_limit', 'batch_size', 'shard_size',
+    'pixel_limit', 'batch_size', 'shard_size', 'resize',
 }  # fmt: skip
 COMPANIONS = {'twin': 'disagreement', 'uncertainty': 'std'}  # key of the config -> further column
 
@@ -38,6 +38,9 @@ def run(config: dict, workdir: str | Path) -> dict:
         return feature_shards.extract(config, workdir, _batches)
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
+    if config['resize'] not in resizing.RULES:
+        known = ', '.join(map(str, resizing.RULES))
+        raise ValueError(f'config.resize={config["resize"]!r}; use one of {known}.')
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])
     unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
@@ -48,7 +51,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     columns = manifest.in_splits(
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
-    model, store = saved_model.load(config['model']), ImageStore(columns)
+    model = saved_model.load(config['model'])
+    store = ImageStore(columns, resize=config['resize'])
     model.check(**{key: config[key] for key in ('calibrated', 'uncertainty', 'twin')})
     n, size = len(store), config['shard_size']
     shards, quarantine, scored = [], [], 0

@@ -208,7 +208,8 @@ class Validation:
 
     def __init__(self, sources: list[Source], config: dict):
         self._sources = [
-            (source, feature_store([source]) or ImageStore(source.columns)) for source in sources
+            (source, feature_store([source]) or ImageStore(source.columns, resize=config['resize']))
+            for source in sources
         ]
         self._images, self._batch = config['eval_images'], config['eval_batch_size']
         spec = json.dumps(config['model'], sort_keys=True)

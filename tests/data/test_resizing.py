@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_jax.data import resizing
+from iqa_jax.data import manifest, resizing, store
+from iqa_jax.images import io
 
 
 @pytest.mark.parametrize(
@@ -31,4 +32,23 @@ def test_short_sides_end_between_384_and_512(shape, want, method):
 
 def test_without_a_rule_nothing_changes():
     image = np.zeros((20, 30, 3), np.uint8)
-    assert resizing.RULES[None](image) is image
+    assert resizing.RULES[None].train(image) is image
+    assert resizing.RULES[None].score(image) is image
+
+
+def test_short_sides_above_768_shrink_before_scoring(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((768, 900), (800, 1000))]
+    names = [tmp_path / f'{i}.png' for i in range(2)]
+    for name, image in zip(names, images, strict=True):
+        name.write_bytes(io.encode_png(image))
+    columns = {
+        'image_id': np.array(['a', 'b'], object),
+        'file': np.array(list(map(str, names)), object),
+    }
+    columns = manifest.complete(columns, tmp_path)
+    same, shrunk = store.ImageStore(columns, resize='unique').load([0, 1])
+    np.testing.assert_array_equal(same, images[0])
+    small = Image.fromarray(images[1]).resize((960, 768), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(shrunk, small)
+    np.testing.assert_array_equal(store.ImageStore(columns).load([1])[0], images[1])

@@ -128,6 +128,7 @@ def score_config(folder, **changes):
         'uncertainty': False,
         'bucket_step': 64,
         'pixel_limit': 2**21,
+        'resize': None,
         'batch_size': 8,
         'shard_size': 16,
     } | changes

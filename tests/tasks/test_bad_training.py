@@ -114,8 +114,8 @@ def test_training_says_what_is_wrong(smoke, tmp_path, changes, sentence):
 
 PUBLISHED = [
     (train_annotators, ''), (train_deepfl, ''), (train_mlsp, ''), (train_mlsp, 'short'),
-    (train_mlsp, 'wide'), (train_ohem, ''), (train_proxies, ''), (train_ranking, ''),
-    (train_unique, ''),
+    (train_mlsp, 'power'), (train_mlsp, 'wide'), (train_ohem, ''), (train_proxies, ''),
+    (train_ranking, ''), (train_unique, ''),
 ]  # fmt: skip
 
 
