@@ -112,9 +112,9 @@ class EfficientNetLite(nn.Module):
                 **options,
             )
 
-        out = {}
         x = preprocess(images, self.preprocess)
         x = unit(self.stem, 'stem', kernel_size=3, stride=2)(x, train)
+        out = {'stem': x}
         index = 0
         for stage in self.stages:
             for repeat in range(stage.repeats):

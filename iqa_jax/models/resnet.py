@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Backbone [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,C], every block's maps).
+    """Backbone [N,H,W,3] float32 in [0,1] -> (last map [N,H/32,W/32,C], maps of stem and blocks).
 
     C is 512 for basic blocks and 2048 for bottlenecks.
     """
@@ -96,8 +96,8 @@ class ResNet(nn.Module):
         x = preprocess(images, self.preprocess)
         x = conv(64, 7, 2, PAD_3, name='conv1')(x)
         x = norm('bn1', nn.relu)(x, train)
+        out = {'stem': x}
         x = pooling.max_pool(x, 3, 2, PAD_1)
-        out = {}
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
                 stride = 2 if stage > 0 and index == 0 else 1
