@@ -5,7 +5,8 @@
 ImageNet weights here; `--config.model=` a weight file, or the folder of any saved model, takes that
 backbone instead, which is the other half of DeepFL-IQA's comparison. Poolings: 'gap' (average of
 the last map), 'mean' (narrow MLSP: average of every tap), 'mean_std' (with standard deviations) or
-'grid5' (wide MLSP: 5x5 area averages of every tap), which is `:wide`.
+'grid5' (wide MLSP: 5x5 area averages of every tap), which is `:wide`, with
+`--workdir runs/quickstart/features_wide`.
 """
 
 from ml_collections import ConfigDict

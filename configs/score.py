@@ -22,7 +22,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'twin': False,  # True adds the disagreement with the pruned twin
             'calibrated': False,  # True maps scores to opinions, 0..100, as export calibrated them
             'uncertainty': False,  # True adds a standard deviation
-            'resize': None,  # | 'unique': short sides above 768 shrink to it, as in UNIQUE's test
+            'resize': '',  # | 'unique': short sides above 768 shrink to it, as in UNIQUE's test
             'bucket_step': 64,  # sides are padded to multiples of it
             'pixel_limit': 2**21,  # larger images are cut into tiles
             'batch_size': 4,

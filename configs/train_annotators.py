@@ -39,7 +39,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'crop': (64, 64) if smoke else (384, 384),
             'batch_size': 8 if smoke else 16,  # [D] 16 images make 120 pairs
             'pairs_per_database': None,
-            'resize': None,
+            'resize': '',
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead

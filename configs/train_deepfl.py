@@ -41,7 +41,7 @@ def get_config(arg: str = 'histogram') -> ConfigDict:
             'crop': (64, 64) if smoke else (384, 512),  # all of an image, mirrored or not
             'batch_size': 8 if smoke else 64,
             'pairs_per_database': None,
-            'resize': None,
+            'resize': '',
             'cache_mb': 1024 if smoke else 65_536,
             'input_threads': 2 if smoke else 16,
             'prefetch_steps': 4,

@@ -3,10 +3,11 @@
     python -m iqa_jax.main --config configs/train_mlsp.py --workdir runs/quickstart/mlsp
 
 The head of AVA-MLSP and KonCept512 (2048, 1024, 256, 1; ReLU, batch norm, dropout); `:short` is
-that of the eleven sub-heads (512, 256, 1), and `:wide` reads the 5x5 area averages of `:wide` of
-`configs/extract_features.py` through a layer of 1,024 that all cells share. The saved result is the
-whole model, backbone included. Squared error, Adam, 30 epochs of batches of 64, the best validation
-kept; the paper chooses the learning rate from 1e-1 to 1e-5 on validation.
+that of the eleven sub-heads (512, 256, 1). `:wide` reads the 5x5 area averages of `:wide` of
+`configs/extract_features.py`, in runs/quickstart/features_wide, through a layer of 1,024 that all
+cells share. The saved result is the whole model, backbone included. Squared error, Adam, 30 epochs
+of batches of 64, the best validation kept; the paper chooses the learning rate from 1e-1 to 1e-5
+on validation.
 
 `:power` is ours: (512, 256, 1) with more dropout behind power normalisation, 20 epochs of a cosine.
 2 cores of an AMD EPYC that other work shared, BIQ2021 with ImageNet features `mean_std` (19,200
@@ -51,7 +52,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'crop': (64, 64),  # shapes the first weights only: features are of whole images
             'batch_size': 8 if smoke else 64,
             'pairs_per_database': None,
-            'resize': None,
+            'resize': '',
             'cache_mb': 0,
             'input_threads': 2,
             'prefetch_steps': 4,
@@ -86,7 +87,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'freeze': (),
             'rate_scales': {},
             # --- housekeeping ---
-            'eval_steps': 2 if smoke else None,  # once per epoch
+            'eval_steps': 2 if smoke else 0,  # once per epoch
             'eval_images': 10_000,  # features are cheap: all of them
             'eval_batch_size': 64,
             'keep': 'last' if power else 'best',

@@ -25,7 +25,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'crop': (64, 64) if smoke else (128, 128),
             'batch_size': 8 if smoke else 16,
             'pairs_per_database': None,  # | {name: pairs}: literal lists, batch_size counts pairs
-            'resize': None,  # | 'unique'
+            'resize': '',  # | 'unique'
             'cache_mb': 1024,
             'input_threads': 2,
             'prefetch_steps': 4,  # batches made and sent to the devices ahead

@@ -43,4 +43,4 @@ class Rule(NamedTuple):
     score: Callable[[np.ndarray], np.ndarray] = _as_it_is
 
 
-RULES = {None: Rule(), 'unique': Rule(unique, unique_scored)}
+RULES = {'': Rule(), 'unique': Rule(unique, unique_scored)}

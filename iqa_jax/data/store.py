@@ -28,7 +28,7 @@ class ImageStore:
         columns: tables.Table,
         cache_bytes: int = 0,
         threads: int = 2,
-        resize: str | None = None,
+        resize: str = '',
     ):
         self.columns = columns
         self._resize = resizing.RULES[resize].score

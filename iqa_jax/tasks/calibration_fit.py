@@ -75,15 +75,24 @@ def fit(model: saved_model.SavedModel, folder: str | Path, config: dict) -> tupl
         'simulated': bool(meta.get('simulated', False)),
         'bucket_step': tiling.STEP,
         'pixel_limit': tiling.LIMIT,
-        'opinion_noise': None,
-        'std_ratio': None,
     }
-    if model.has_std:
-        std = found['score_std'] * calibration.slope(record, x)
-        noise = max(0.0, float(np.mean(residual**2) - np.mean(std**2))) ** 0.5
-        ratio = float(np.sqrt(np.mean(residual**2 / (std**2 + noise**2))))
-        record |= {'opinion_noise': noise, 'std_ratio': ratio}
+    record |= _beyond_the_head(model, found, record, residual)
     return record, bad
+
+
+def _beyond_the_head(
+    model: saved_model.SavedModel, found: tables.Table, record: dict, residual: np.ndarray
+) -> dict:
+    """How the residuals compare with the standard deviations that the model predicts, if it does.
+
+    `opinion_noise` is what they vary beyond these, in opinion points.
+    """
+    if not model.has_std:
+        return {'opinion_noise': None, 'std_ratio': None}
+    std = found['score_std'] * calibration.slope(record, found['score'])
+    beyond = record['residual_std'] ** 2 - float(np.mean(std**2))
+    ratio = float(np.sqrt(np.mean(residual**2 / std**2)))
+    return {'opinion_noise': max(0.0, beyond) ** 0.5, 'std_ratio': ratio}
 
 
 def _check_count(n: int, config: dict) -> None:

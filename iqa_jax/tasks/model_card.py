@@ -141,7 +141,8 @@ def _calibration(model: saved_model.SavedModel, known: dict | None) -> list[str]
         lines.append('- Whether the model was trained on them is not known.')
     if known['std_ratio'] is not None:
         lines.append(
-            f'- Residuals are {known["std_ratio"]:.2f} times the predicted standard deviation.'
+            f'- Residuals are {known["std_ratio"]:.2f} times what the model predicts as standard '
+            f'deviation; {known["opinion_noise"]:.1f} is added to it (as variances).'
         )
     return lines
 

@@ -27,7 +27,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     tested. With `shard` 'i/n' only every n-th run from the i-th is done and nothing is joined.
 
     Returns:
-      The summary; runs of which no training could be chosen count as quarantined.
+      The summary; runs without a chosen training and tests without an SRCC count as quarantined.
 
     Raises:
       ValueError: a value of the config cannot be used, or a stage refuses its own.
@@ -57,7 +57,10 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done()) is not None:
         return summary
     if not results and not config['shard']:
-        raise ValueError('No run has a result: every training diverged; lower the learning rates.')
+        raise ValueError(
+            'No run has a result: every training diverged, or gave all validation images one '
+            'score; lower the learning rates.'
+        )
     lost, rows = _quarantine(choices, results), repeat_results.training_rows(trainings, choices)
     summary = _summary(trainings, results) | {
         'quarantined': len(lost),
@@ -103,7 +106,7 @@ def _quarantine(choices: dict, results: dict) -> list[dict]:
     for name, of_run in results.items():
         for test, found in of_run.items():
             if not math.isfinite(found['row']['srcc'][0]):
-                reason = 'its SRCC is not a number: all its scores are equal'
+                reason = 'its SRCC is not a number: all scores, or all opinions, are equal'
                 lost.append({'file': f'{name}/evaluate_{test}', 'reason': reason})
             if found['quarantined']:
                 reason = f'{found["quarantined"]} images have no score; see its quarantine.csv'

@@ -135,7 +135,7 @@ def text(entries: list[dict], config: dict, simulated: bool) -> str:
         head = f'SRCC on {name}, {count}; change to {baseline}, paired{note}'
         blocks.append(head + '\n\n' + repeated.table(found, baseline))
         lacking = {e['variant']: planned - e['runs'] for e in found if e['group'] == ALL}
-        said = ', '.join(f'{count} of {variant}' for variant, count in lacking.items() if count)
+        said = ', '.join(f'{n} of {variant}' for variant, n in lacking.items() if n)
         if said:
             blocks.append(f'Without a result of {planned} runs each: {said}; see quarantine.csv.')
     legend = (
@@ -157,7 +157,8 @@ def figure(entries: list[dict], name: str, config: dict, simulated: bool) -> byt
     variants, groups = _unique(found, 'variant'), _unique(found, 'group')
     values = [[e['difference']['value'], *interval(e['difference'])] for e in found]
     label = f'change of SRCC to {config["baseline"]}, {name}\n'
-    kind = 'corrected' if np.isfinite([e['difference']['corrected'] for e in found]).all() else 't'
+    corrected = np.array([e['difference']['corrected'] for e in found])
+    kind = 'corrected' if np.isfinite(corrected).all(axis=1).any() else 't'
     label += f'95 % {kind}, {len(config["splits"])} splits'
     label += ', SIMULATED' if simulated else ''
     return figures_repeated.differences(variants, groups, np.array(values), label)

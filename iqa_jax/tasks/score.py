@@ -39,8 +39,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
     if config['resize'] not in resizing.RULES:
-        known = ', '.join(map(str, resizing.RULES))
+        known = ', '.join(map(repr, resizing.RULES))
         raise ValueError(f'config.resize={config["resize"]!r}; use one of {known}.')
+    if config['resize'] and config['calibrated']:
+        raise ValueError(
+            f'config.resize={config["resize"]!r} with config.calibrated=True, but calibrations are '
+            "of images as they are; set config.resize=''."
+        )
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])
     unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
@@ -102,6 +107,8 @@ def _described(model: saved_model.SavedModel, known: bool, config: dict) -> dict
     name = config['name']
     common = {'seen': f'{name}_seen'} if known else {}
     origin = f'{model.spec["backbone"]} trained on {", ".join(model.targets)}'
+    if config['resize']:
+        origin += f', images resized by the rule {config["resize"]}'
     if config['calibrated']:
         people = 'SIMULATED opinions' if model.calibration['simulated'] else 'opinions'
         origin += f', calibrated to {people}'

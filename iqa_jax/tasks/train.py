@@ -85,12 +85,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     )
     epoch = pipeline.steps_per_epoch
     total = schedules.duration(config, 'total', config['batch_size'], epoch)
-    if total < 1:
-        raise ValueError('config.total_* comes to no step at all; raise it.')
-    if config['warmup_steps'] >= total:
-        raise ValueError(
-            f'config.warmup_steps={config["warmup_steps"]} of {total} steps in all; lower it.'
-        )
+    train_checks.check_total(config, total)
     eval_steps = config['eval_steps'] or epoch
 
     # --- model and state ------------------------------------------------------------------------

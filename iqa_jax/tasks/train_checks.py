@@ -25,8 +25,8 @@ DIRECTIONS = 'higher_is_better'  # of score columns whose table does not say it;
 KEEPS = ('last', 'best')
 MODEL_KEYS = set(inspect.signature(models.build).parameters) - {'outputs', 'axis_name'}
 COUNTS = (
-    'eval_steps', 'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps',
-    'input_threads', 'prefetch_steps',
+    'eval_images', 'eval_batch_size', 'checkpoint_steps', 'log_steps', 'input_threads',
+    'prefetch_steps',
 )  # fmt: skip
 POSITIVE = ('learning_rate', 'decay_factor', 'clip_norm')
 NOT_NEGATIVE = ('warmup_steps', 'weight_decay', 'cache_mb')
@@ -37,10 +37,12 @@ def check(config: dict) -> None:
     """Raises a ValueError that names the first key whose value cannot be trained with."""
     parallel.check_batch_size(config['batch_size'])
     for name in COUNTS:
-        if config[name] is None and name == 'eval_steps':
-            continue  # once per epoch
         if config[name] < 1:
             raise ValueError(f'config.{name}={config[name]}; use 1 or more.')
+    if config['eval_steps'] < 0:
+        raise ValueError(
+            f'config.eval_steps={config["eval_steps"]}; use 0 (once per epoch) or more.'
+        )
     _check_values(config)
     if not config['databases']:
         raise ValueError('config.databases is empty; name at least one.')
@@ -78,7 +80,11 @@ def check(config: dict) -> None:
             'config.init_optimizer=True needs the folder of a model that was trained with '
             'config.save_optimizer=True as config.init_from.'
         )
-    backbone = config['model']['backbone']
+    backbone = config['model'].get('backbone')
+    if backbone not in models.BACKBONES:
+        raise ValueError(
+            f'config.model.backbone is {backbone!r}; there are {sorted(models.BACKBONES)}'
+        )
     if config['init_from'] == 'imagenet' and backbone not in models.PACKAGED:
         raise ValueError(
             f"config.init_from='imagenet': no package has weights of {backbone}; give a weight "
@@ -90,6 +96,16 @@ def check(config: dict) -> None:
             _check_choice(config['ohem'], name, allowed, 'config.ohem')
         _check_least(config['ohem'], OHEM_WEIGHTS, 'config.ohem')
     train_features.check(config)
+
+
+def check_total(config: dict, total: int) -> None:
+    """Raises a ValueError where there is no step to train, or none after the warm-up."""
+    if total < 1:
+        raise ValueError('config.total_* comes to no step at all; raise it.')
+    if config['warmup_steps'] >= total:
+        raise ValueError(
+            f'config.warmup_steps={config["warmup_steps"]} of {total} steps in all; lower it.'
+        )
 
 
 def _check_values(config: dict) -> None:
@@ -146,8 +162,12 @@ def _check_pairs(config: dict) -> None:
 def _check_choice(config: Mapping, name: str, allowed: Iterable, where: str) -> None:
     if config[name] not in allowed:
         raise ValueError(
-            f'{where}.{name}={config[name]!r}; use one of {", ".join(map(str, allowed))}.'
+            f'{where}.{name}={config[name]!r}; use one of {", ".join(map(_shown, allowed))}.'
         )
+
+
+def _shown(value: object) -> str:
+    return str(value) if str(value) else "''"
 
 
 def check_prefixes(config: dict, params: dict) -> None:

@@ -29,6 +29,11 @@ def check(config: dict) -> None:
         raise ValueError(
             "config.ohem.crops='different' with features, which are of whole images; set it 'same'."
         )
+    if config['model'].get('dtype', 'float32') != 'float32' or config['resize']:
+        raise ValueError(
+            'config.model.dtype or config.resize with features, which are in float32 and of images '
+            'as they are; leave both out.'
+        )
     if not config['init_from']:
         raise ValueError(
             "config.init_from='' with features; name the model that extracted them, or 'imagenet'."

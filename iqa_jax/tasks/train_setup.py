@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -129,7 +129,7 @@ def loss_state(config: dict):
     return losses.get(config['loss']).state(len(config['targets']), config['loss_options'])
 
 
-def initial_variables(model, config: dict, sources: Iterable[Source] = ()) -> tuple[dict, dict]:
+def initial_variables(model, config: dict, sources: Sequence[Source] = ()) -> tuple[dict, dict]:
     """Random weights, then `init_from`: '' | 'imagenet' | a weight file | a saved model's folder.
 
     With `config.loss='mse'` an output that stays fresh starts around the targets of the sources.

@@ -54,4 +54,6 @@ def read(folder: Path, weights: bytes) -> dict | None:
     record = json.loads(artifacts.read(path))
     if record['weights_sha256'] != hashlib.sha256(weights).hexdigest():
         raise ValueError(f'{path} belongs to other weights; delete it, or export the model again.')
+    if 'opinion_noise' not in record:
+        raise ValueError(f'{path} is of an earlier version; delete it, or export the model again.')
     return record

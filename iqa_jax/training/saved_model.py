@@ -263,23 +263,26 @@ def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
     """Takes every saved array whose path and shape fit; others, such as new layers, stay.
 
     The output layer of a model with one output starts as the mean of the saved outputs, times
-    `output_scale`: all are higher-is-better, so the mean keeps what they agree on. Of an output
-    layer that reads another number of inputs nothing is taken, its bias neither.
+    `output_scale`: all are higher-is-better, so the mean keeps what they agree on. No layer takes
+    the bias of one whose kernel does not fit.
     """
     flat = flax.traverse_util.flatten_dict(variables, sep='/')
     theirs = flax.traverse_util.flatten_dict(saved, sep='/')
-    ours_reads, theirs_reads = (
-        np.shape(tree.get(f'{_OUTPUT}kernel'))[:1] for tree in (flat, theirs)
-    )
+
+    def found(path: str) -> jax.Array | None:
+        ours, value = flat[path], theirs.get(path)
+        if value is None:
+            return None
+        if path.startswith(_OUTPUT) and (*value.shape[:-1], 1) == ours.shape:
+            return output_scale * value.mean(axis=-1, keepdims=True)
+        return value if value.shape == ours.shape else None
 
     def take(path: str, ours: jax.Array) -> jax.Array:
-        value = theirs.get(path)
-        is_output = path.startswith(_OUTPUT)
-        if value is None or (is_output and ours_reads != theirs_reads):
-            return ours
-        if is_output and ours.shape[-1] == 1:
-            return jnp.asarray(output_scale * value.mean(axis=-1, keepdims=True))
-        return jnp.asarray(value) if value.shape == ours.shape else ours
+        folder, _, name = path.rpartition('/')
+        kernel = f'{folder}/{name.replace("bias", "kernel")}'
+        lone = name.startswith('bias') and kernel in flat and found(kernel) is None
+        value = None if lone else found(path)
+        return ours if value is None else jnp.asarray(value)
 
     taken = {path: take(path, ours) for path, ours in flat.items()}
     fresh = [path for path, value in taken.items() if value is flat[path]]

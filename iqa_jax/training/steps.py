@@ -67,7 +67,10 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def _make_forward(model: nn.Module) -> Callable:
-    """Builds `forward(params, batch_stats, batch, key) -> (prediction, maps, new batch_stats)`."""
+    """Builds `forward(params, batch_stats, batch, key) -> (prediction, maps, new batch_stats)`.
+
+    Its `image` names the entry of the batch that holds the images.
+    """
 
     def forward(params, batch_stats, batch, key, image='image'):
         is_pooled = 'features' in batch

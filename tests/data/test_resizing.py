@@ -32,8 +32,8 @@ def test_short_sides_end_between_384_and_512(shape, want, method):
 
 def test_without_a_rule_nothing_changes():
     image = np.zeros((20, 30, 3), np.uint8)
-    assert resizing.RULES[None].train(image) is image
-    assert resizing.RULES[None].score(image) is image
+    assert resizing.RULES[''].train(image) is image
+    assert resizing.RULES[''].score(image) is image
 
 
 def test_short_sides_above_768_shrink_before_scoring(tmp_path):

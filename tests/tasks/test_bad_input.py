@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import score as score_defaults
 from iqa_jax.data import manifest, tables
 from iqa_jax.images import io
 from iqa_jax.tasks import evaluate, gmad, make_data, score, study
@@ -128,10 +129,34 @@ def score_config(folder, **changes):
         'uncertainty': False,
         'bucket_step': 64,
         'pixel_limit': 2**21,
-        'resize': None,
+        'resize': '',
         'batch_size': 8,
         'shard_size': 16,
     } | changes
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'resize': 'half'}, r"config\.resize='half'; use one of '', 'unique'"),
+        ({'resize': 'unique', 'calibrated': True}, 'but calibrations are of images as they are'),
+    ],
+)
+def test_a_rule_of_resizing_that_cannot_be_is_a_sentence(smoke, tmp_path, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        score.run(score_config(smoke, **changes), tmp_path)
+
+
+def test_the_rule_of_resizing_is_told_and_leaves_small_images_alone(smoke, tmp_path):
+    tables_of = {}
+    for rule in ('', 'unique'):
+        score.run(score_config(smoke, resize=rule), tmp_path / f'r{rule}')
+        tables_of[rule] = tables.read(tmp_path / f'r{rule}/scores.parquet')
+    (plain, _), (resized, meta) = tables_of.values()
+    np.testing.assert_array_equal(plain['quality'], resized['quality'])
+    assert meta['columns']['quality']['origin'].endswith('resized by the rule unique')
+    # None could not be overridden on the command line.
+    assert None not in score_defaults.get_config().to_dict().values()
 
 
 def test_a_missing_model_and_a_missing_twin_are_sentences(smoke, tmp_path):

@@ -191,7 +191,7 @@ def test_the_score_stage_reads_any_size_and_writes_the_spread(folder, exported, 
         'task': 'score', 'root': '', 'manifest': str(tmp_path / 'mixed.parquet'),
         'model': str(exported[0]), 'splits': ('val',), 'name': 'q', 'twin': False,
         'calibrated': True, 'uncertainty': True, 'bucket_step': 64, 'pixel_limit': 2**21,
-        'resize': None,
+        'resize': '',
         'batch_size': 4, 'shard_size': 8,
     }  # fmt: skip
     summary = score.run(wanted, tmp_path / 'out')

@@ -77,7 +77,7 @@ def train_config(folder, **changes) -> dict:
                 'features': 'mean_std/features.parquet',
             },
         },
-        'batch_size': 3, 'pairs_per_database': None, 'resize': None, 'cache_mb': 1,
+        'batch_size': 3, 'pairs_per_database': None, 'resize': '', 'cache_mb': 1,
         'input_threads': 1, 'prefetch_steps': 1,
         'model': {
             'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'batch', 'hidden': (8, 4),
@@ -211,7 +211,7 @@ def test_neither_optimiser_nor_checkpoint_holds_the_backbone(world, trained):
     assert [name for name in leaves if 'opt_state' in name and 'hidden_0' in name]
 
 
-def test_the_backbone_is_set_aside_and_the_rest_trains(world):
+def test_the_backbone_is_set_aside(world):
     path, n = str(world / 'mean_std/features.parquet'), 11
     columns = manifest.read(world / 'rated.parquet')
     source = Source(columns, np.zeros((n, 1), np.float32), np.zeros(n, np.float32), 1.0, path)
@@ -230,6 +230,13 @@ def test_the_best_validation_is_kept(world, trained):
     summary = json.loads((trained / 'stage.json').read_text())
     assert summary['val_srcc'] == best
     assert saved_model.load(trained / 'model').meta['step'] == first
+
+
+def test_validation_comes_once_per_epoch_where_no_steps_are_given(world, tmp_path):
+    train.run(train_config(world, eval_steps=0, total_steps=5), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    # Seven images make two batches of three; the last step is validated too.
+    assert [row['step'] for row in rows if 'val_srcc' in row] == [2, 4, 5]
 
 
 def test_a_stopped_run_ends_with_the_same_best_weights(world, trained, tmp_path, monkeypatch):
@@ -273,6 +280,8 @@ def test_wide_features_train_through_their_cells(world):
         ({'keep': 'all'}, r"config\.keep='all'; use one of last, best"),
         ({'keep': 'best'} | TRAIN_ONLY, "config.keep='best' needs a val split"),
         ({'model': {'backbone': 'tiny', 'uncertainty': True}}, 'uncertainty is not taught by'),
+        ({'model': {'backbone': 'tiny', 'dtype': 'bfloat16'}}, 'dtype or config.resize with'),
+        ({'resize': 'unique'}, 'dtype or config.resize with features'),
         (
             database(manifest='all.parquet', features='mean_std/features.parquet'),
             'has no row for 1',

@@ -218,7 +218,7 @@ def test_runs_that_score_all_images_alike_are_set_aside(stub, tmp_path, monkeypa
     assert summary['quarantined'] == 2
     lost = tables.read(tmp_path / 'out/quarantine.csv')[0]
     assert lost['file'].tolist() == [f'twin/s{i}/seed_0/evaluate_kadid10k' for i in (0, 1)]
-    assert {*lost['reason']} == {'its SRCC is not a number: all its scores are equal'}
+    assert {*lost['reason']} == {'its SRCC is not a number: all scores, or all opinions, are equal'}
     assert 'runs each: 2 of twin' in (tmp_path / 'out/table.txt').read_text()
 
 

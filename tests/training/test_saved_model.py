@@ -123,6 +123,32 @@ def test_calibrated_scores_and_their_spread(model, images):
     assert plain.with_std(spread, False)[1] is None
 
 
+def test_a_warm_start_takes_layers_whole_or_not_at_all():
+    def tree(inputs: int, outputs: int, value: float, heads: int = 7) -> dict:
+        dense = {'kernel': np.full((inputs, outputs), value), 'bias': np.full(outputs, value)}
+        task = {'kernel_0': np.full((2, heads, 1), value), 'bias_0': np.full((2, 1), value)}
+        body = {'scale': np.full(3, value)}
+        return {'params': {'regressor': {'output': dense}, 'task': task, 'backbone': body}}
+
+    def started(ours: dict, theirs: dict) -> dict:
+        params = saved_model.warm_start(ours, theirs, 0.5)['params']
+        return {
+            'output': {k: float(x.mean()) for k, x in params['regressor']['output'].items()},
+            'task': {k: float(x.mean()) for k, x in params['task'].items()},
+            'backbone': float(params['backbone']['scale'].mean()),
+        }
+
+    theirs = tree(5, 3, 4.0)
+    theirs['params']['regressor']['output']['bias'] = np.array([1.0, 2.0, 6.0])
+    found = started(tree(5, 1, 9.0), theirs)
+    assert found['output'] == {'kernel': 0.5 * 4, 'bias': 0.5 * 3}  # the mean of three outputs
+    assert found['task'] == {'kernel_0': 4, 'bias_0': 4} and found['backbone'] == 4
+    other = started(tree(6, 1, 9.0, heads=8), theirs)
+    assert other['output'] == {'kernel': 9, 'bias': 9} and other['backbone'] == 4
+    assert other['task'] == {'kernel_0': 9, 'bias_0': 9}
+    assert started(tree(5, 3, 9.0), theirs)['output'] == {'kernel': 4, 'bias': 3}
+
+
 @pytest.mark.parametrize('rise', [0.3, 1.0, 20.0])
 def test_the_stored_logistic_is_the_fitted_one(rise):
     record = json.loads(json.dumps(fitted(rise)))
@@ -176,6 +202,10 @@ def test_a_calibration_of_other_weights_is_refused(tmp_path):
     assert calibration.read(tmp_path, b'weights')['simulated'] is True
     with pytest.raises(ValueError, match='belongs to other weights'):
         calibration.read(tmp_path, b'others')
+    old = {k: v for k, v in fitted().items() if k != 'opinion_noise'}
+    calibration.write(tmp_path, old, tmp_path / 'weights.msgpack', '')
+    with pytest.raises(ValueError, match='of an earlier version'):
+        calibration.read(tmp_path, b'weights')
     calibration.forget(tmp_path)
     assert calibration.read(tmp_path, b'others') is None
     assert not list(tmp_path.glob('calibration*'))
