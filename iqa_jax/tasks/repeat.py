@@ -56,11 +56,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     stage = stages.Stage('repeat', folder, given, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
-    if not results and not config['shard']:
-        raise ValueError(
-            'No run has a result: every training diverged, or gave all validation images one '
-            'score; lower the learning rates.'
-        )
+    if not config['shard']:
+        _check_any(results)
     lost, rows = _quarantine(choices, results), repeat_results.training_rows(trainings, choices)
     summary = _summary(trainings, results) | {
         'quarantined': len(lost),
@@ -81,6 +78,14 @@ def run(config: dict, workdir: str | Path) -> dict:
         if parallel.is_main():
             outputs += _join(rows, entries, ratios, config, simulated, workdir, stage.fingerprint)
     return stage.finish(summary, outputs)
+
+
+def _check_any(results: dict[str, dict]) -> None:
+    if not results:
+        raise ValueError(
+            'No run has a result: every training diverged, or gave all validation images one '
+            'score; lower the learning rates.'
+        )
 
 
 def _summary(trainings: dict[str, list], results: dict[str, dict]) -> dict:

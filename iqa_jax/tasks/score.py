@@ -38,14 +38,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         return feature_shards.extract(config, workdir, _batches)
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
-    if config['resize'] not in resizing.RULES:
-        known = ', '.join(map(repr, resizing.RULES))
-        raise ValueError(f'config.resize={config["resize"]!r}; use one of {known}.')
-    if config['resize'] and config['calibrated']:
-        raise ValueError(
-            f'config.resize={config["resize"]!r} with config.calibrated=True, but calibrations are '
-            "of images as they are; set config.resize=''."
-        )
+    _check_resize(config)
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])
     unsigned = opening.unsigned_files(config['manifest'])
     identity = given | {'unsigned_files': unsigned}
@@ -90,6 +83,18 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'scores.parquet',
     }
     return stage.finish(summary, outputs)
+
+
+def _check_resize(config: dict) -> None:
+    rule = config['resize']
+    if rule not in resizing.RULES:
+        known = ', '.join(map(repr, resizing.RULES))
+        raise ValueError(f'config.resize={rule!r}; use one of {known}.')
+    if rule and config['calibrated']:
+        raise ValueError(
+            f'config.resize={rule!r} with config.calibrated=True, but calibrations are of images '
+            "as they are; set config.resize=''."
+        )
 
 
 def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:

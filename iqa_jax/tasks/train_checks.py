@@ -73,6 +73,17 @@ def check(config: dict) -> None:
     _check_choice(config, 'keep', KEEPS, 'config')
     _check_choice(config, 'resize', tuple(resizing.RULES), 'config')
     _check_pairs(config)
+    _check_first_weights(config)
+    if config['ohem'] is not None:
+        opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
+        for name, allowed in OHEM_CHOICES.items():
+            _check_choice(config['ohem'], name, allowed, 'config.ohem')
+        _check_least(config['ohem'], OHEM_WEIGHTS, 'config.ohem')
+    train_features.check(config)
+
+
+def _check_first_weights(config: dict) -> None:
+    """Whether what `init_from` says can be had for this backbone."""
     if config['init_optimizer'] and (
         config['init_from'] in ('', 'imagenet') or models.is_weight_file(config['init_from'])
     ):
@@ -90,12 +101,6 @@ def check(config: dict) -> None:
             f"config.init_from='imagenet': no package has weights of {backbone}; give a weight "
             f'file, or take one of {", ".join(models.PACKAGED)}.'
         )
-    if config['ohem'] is not None:
-        opening.check_keys(config['ohem'], OHEM_KEYS, 'config.ohem')
-        for name, allowed in OHEM_CHOICES.items():
-            _check_choice(config['ohem'], name, allowed, 'config.ohem')
-        _check_least(config['ohem'], OHEM_WEIGHTS, 'config.ohem')
-    train_features.check(config)
 
 
 def check_total(config: dict, total: int) -> None:

@@ -20,13 +20,13 @@ _STREAM = 1 << 30  # keeps the keys of masks apart from those of steps
 def prunable(path: tuple, leaf: jax.Array, layers: str = 'convolutions') -> bool:
     """Convolution kernels are prunable, with `layers='all'` those of hidden dense layers too.
 
-    The output layer, biases, normalisation and what belongs to the loss never are: the output's
+    Output layers, biases, normalisation and what belongs to the loss never are: an output's
     kernel has the unit of the targets, so its size says nothing beside others.
     """
     names = [str(getattr(key, 'key', '')) for key in path]
     # The sub-heads of several targets keep their kernels [K,F,H] as kernel_0, kernel_1, ...
     is_kernel = names[-1].partition('_')[0] == 'kernel' and names[0] != 'loss'
-    is_output = names[-2:-1] == ['output'] or leaf.shape[-1:] == (1,)  # of a sub-head
+    is_output = names[-2:-1] in (['output'], ['spread']) or leaf.shape[-1:] == (1,)  # of a sub-head
     is_dense = layers == 'all' and leaf.ndim > 1 and not is_output
     return is_kernel and (leaf.ndim == 4 or is_dense)
 

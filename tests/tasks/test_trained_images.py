@@ -214,8 +214,8 @@ def test_gmad_chooses_no_rated_image_again_under_another_id(smoke, tmp_path, wit
     columns = manifest.read(smoke / 'data/manifest.parquet')
     rated = tables.select(columns, np.isin(columns['image_id'].astype(str), sorted(shown)))
     digests = set(rated['sha256'].tolist())
-    rated['image_id'] = np.array([f'renamed{i}' for i in range(len(digests))], object)
-    rated |= {name: np.full(len(digests), '', object) for name in without}
+    rated['image_id'] = np.array([f'renamed{i}' for i in range(len(rated['ref_id']))], object)
+    rated |= {name: np.full(len(rated['ref_id']), '', object) for name in without}
     manifest.write(tmp_path / 'rated.parquet', rated, {})
     config['exclude'] = {'rated': {'manifest': str(tmp_path / 'rated.parquet')}}
     gmad.run(config, tmp_path / 'again')
