@@ -3,8 +3,8 @@
     python -m iqa_jax.main --config configs/active.py --workdir runs/quickstart/active
 
 Runs the stages score, gmad, study, train and evaluate with the configs of their own files.
-2 cores of an AMD EPYC that other work shared: 236 s. SIMULATED observers: SRCC on the old
-set 0.593 -> 0.596, on images of fresh gMAD pairs 0.778 -> 0.744.
+2 cores of an AMD EPYC beside a test suite: 424 s. SIMULATED observers: SRCC on the old set 0.681 ->
+0.663, on images of fresh gMAD pairs 0.629 -> 0.714.
 """
 
 import pathlib

@@ -6,8 +6,8 @@
 `--config.photos=DIR` takes a folder of your own photographs (512x384 or larger).
 Opinions come from a SIMULATED panel, and every figure that rests on them says so.
 
-2 cores of an AMD EPYC that other work shared: 12 min 43 s. SRCC with the mean equalised
-proxy on photographs never trained on 0.705 [0.590, 0.833] (8 photographs, 608 images, bootstrap by
+2 cores of an AMD EPYC beside a test suite: 21 min 55 s. SRCC with the mean equalised proxy on
+photographs never trained on 0.666 [0.543, 0.802] (8 photographs, 608 images, bootstrap by
 photograph).
 """
 
