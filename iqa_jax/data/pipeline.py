@@ -74,7 +74,7 @@ class Pipeline:
         *,
         different_crops: bool = False,
         pairs: list[int] | None = None,
-        resize: str | None = None,
+        resize: str = '',
         seed: int = 0,
         cache_bytes: int = 0,
         threads: int = 2,
