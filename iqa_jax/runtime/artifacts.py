@@ -151,6 +151,12 @@ def sidecar_path(path: Path) -> pathlib.Path:
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
+def forget(path: Path) -> None:
+    """Removes an artifact and its record, if they are there."""
+    for file in (pathlib.Path(path), sidecar_path(path)):
+        file.unlink(missing_ok=True)
+
+
 def set_writer(name: int | str) -> None:
     """Keeps the temporary files of this process apart from those of processes beside it."""
     global _writer

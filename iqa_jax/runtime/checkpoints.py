@@ -158,8 +158,7 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         """Removes a step, its record first: a kill in between leaves an unfinished step."""
-        self._record(step).unlink(missing_ok=True)
-        artifacts.sidecar_path(self._record(step)).unlink(missing_ok=True)
+        artifacts.forget(self._record(step))
         shutil.rmtree(self._steps / str(step), ignore_errors=True)
 
     def _discard_unusable(self, step: int) -> None:

@@ -34,8 +34,7 @@ def _bent(p: dict, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 def forget(folder: Path) -> None:
     """Removes the record of a folder, if there is one."""
-    for path in (folder / FILE, artifacts.sidecar_path(folder / FILE)):
-        path.unlink(missing_ok=True)
+    artifacts.forget(folder / FILE)
 
 
 def write(folder: Path, record: dict, weights: Path, mark: str) -> Path:

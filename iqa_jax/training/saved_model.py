@@ -204,7 +204,7 @@ def save(
         data = flax.serialization.msgpack_serialize(adam)
         artifacts.commit(outputs[-1], data, fingerprint=mark)
     else:
-        _forget(optimizer_file(folder))
+        artifacts.forget(optimizer_file(folder))
     return outputs
 
 
@@ -251,12 +251,7 @@ def files(folder: str | Path, calibrated: bool = False) -> list[Path]:
 
 def forget_training(folder: Path) -> None:
     """Removes the record of an earlier model from a folder, if there is one."""
-    _forget(folder / TRAINED_ON)
-
-
-def _forget(file: Path) -> None:
-    for path in (file, artifacts.sidecar_path(file)):
-        path.unlink(missing_ok=True)
+    artifacts.forget(folder / TRAINED_ON)
 
 
 def warm_start(variables: dict, saved: dict, output_scale: float) -> dict:
