@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from iqa_jax.evaluation.figures_lettering import score_texts
+
 _SCORES = ('defender_best', 'defender_worst', 'attacker_best', 'attacker_worst')
 _CONTEST = ('defender', 'attacker', 'level', 'rank')
 _IDS = ('image_id_best', 'image_id_worst')
@@ -43,19 +45,33 @@ def contest_rows(pairs: Mapping[str, Sequence], levels: int | None = None) -> li
         pair = dict(zip(columns, values, strict=True))
         rows += [_row(pair, reason) for reason in _reasons(pair)]
     for row in rows:
-        if row['level'] < 0 or levels is not None and row['level'] >= levels:
+        if row['level'] < 0 or (levels is not None and row['level'] >= levels):
             raise ValueError(
                 f'{row["attacker"]!r} attacks {row["defender"]!r} at level {row["level"]}, but '
                 f'levels are numbered 0..{"" if levels is None else levels - 1}; '
                 'give the number of levels that gmad searched.'
             )
     # Contests by appearance, since the search lists them in the order the user named the models.
-    order = {key: i for i, key in enumerate(dict.fromkeys(map(_names, rows)))}
-    return sorted(rows, key=lambda row: (order[_names(row)], row['level'], row['rank']))
+    order = {key: i for i, key in enumerate(dict.fromkeys(map(contest_of, rows)))}
+    return sorted(rows, key=lambda row: (order[contest_of(row)], row['level'], row['rank']))
 
 
-def _names(row: dict) -> tuple[str, str]:
+def contest_of(row: Mapping) -> tuple[str, str]:
+    """Returns (defender, attacker) of a row."""
     return row['defender'], row['attacker']
+
+
+def texts_of(row: Mapping) -> dict[str, tuple[str, str, str]]:
+    """Returns, for defender and attacker, the scores of best and worst and their difference."""
+    return {
+        role: score_texts(row[f'{role}_best'], row[f'{role}_worst'])
+        for role in ('defender', 'attacker')
+    }
+
+
+def level_text(level: int, levels: int | None) -> str:
+    """Returns '1 of 6' for level 0 of 6 levels, '1' where their number is not known."""
+    return f'{level + 1}' if levels is None else f'{level + 1} of {levels}'
 
 
 def _reasons(pair: dict) -> list[dict]:
@@ -113,7 +129,7 @@ def figures_to_draw(
     models: dict[frozenset, tuple[str, str]] = {}
     roles: dict[tuple, tuple[list, list]] = {}
     for row in rows:
-        model, rival = _names(row) if row['role'] == 'defender' else _names(row)[::-1]
+        model, rival = contest_of(row) if row['role'] == 'defender' else contest_of(row)[::-1]
         names = models.setdefault(frozenset((model, rival)), (model, rival))
         sides = roles.setdefault((names, row['level']), ([], []))
         sides[row['defender'] != names[0]].append(row)

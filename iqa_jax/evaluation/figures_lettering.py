@@ -3,6 +3,7 @@
 import functools
 import math
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -66,7 +67,7 @@ def _ends(text: str, keep: int) -> str:
 
 
 def wrap(text: str, width: float, face: ImageFont.FreeTypeFont) -> list[str]:
-    """Returns `text` in lines of at most `width` pixels, broken at spaces; long words are elided."""
+    """Returns `text` in lines of at most `width` pixels, broken at spaces; longer words elided."""
     lines = ['']
     for word in text.split():
         longer = f'{lines[-1]} {word}'.lstrip()
@@ -105,26 +106,45 @@ def write(
     page.paste(strip, place)
 
 
+def write_lines(
+    page: Image.Image,
+    place: tuple[int, int],
+    width: int,
+    lines: Sequence[str],
+    face: ImageFont.FreeTypeFont,
+    colour: tuple[int, int, int],
+) -> None:
+    """Writes lines below each other from `place` (left, top), as `write` does."""
+    for i, line in enumerate(lines):
+        at = (place[0], place[1] + i * line_height(face))
+        write(page, at, width, line, face, colour)
+
+
 def score_texts(best: float, worst: float) -> tuple[str, str, str]:
     """Returns both scores and best - worst as text, with digits that show what they differ by.
 
-    At least three digits of the larger one, and as many more as give the difference two, within the
-    precision of float32; powers of ten where decimals would be long. 'n/a' for a NaN.
+    At least three digits of the larger one, a decimal below 1,000, and as many more digits as give
+    the difference two, within the precision of float32; powers of ten where decimals would be long.
+    'n/a' for what is not finite.
     """
     gap = best - worst
-    finite = [abs(v) for v in (best, worst) if math.isfinite(v)]
-    largest = max(finite, default=0.0)
-    if not math.isfinite(gap):
-        # Two infinite scores have no difference, one has no finite one.
-        return (*(number(v, digits_for(finite)) for v in (best, worst)), 'n/a')
+    largest = max((abs(v) for v in (best, worst) if math.isfinite(v)), default=0.0)
     size = math.floor(math.log10(largest)) if largest else 0
-    finest = FLOAT32_DIGITS - 1 - size
-    wanted = 1 - math.floor(math.log10(abs(gap))) if gap else 0
+    # The place of the second digit of the difference.
+    wanted = 1 - math.floor(math.log10(abs(gap))) if math.isfinite(gap) and gap else 0
     if -3 <= size < 6:
-        digits = max(min(max(digits_for(finite), wanted), finest), 0)
+        digits = max(digits_for([largest]), wanted, 1 if size < 3 else 0)
+        digits = min(digits, FLOAT32_DIGITS - 1 - size)
         texts = [number(v, digits) for v in (best, worst, gap)]
     else:
-        digits = max(min(max(2, wanted + size), FLOAT32_DIGITS - 1), 0)
-        texts = [f'{best:.{digits}e}', f'{worst:.{digits}e}', f'{gap:.1e}']
-        texts = [text.replace('-', '\N{MINUS SIGN}') for text in texts]
+        digits = min(max(2, wanted + size), FLOAT32_DIGITS - 1)
+        texts = [power_of_ten(best, digits), power_of_ten(worst, digits), power_of_ten(gap, 1)]
     return texts[0], texts[1], ('+' if gap > 0 else '') + texts[2]
+
+
+def power_of_ten(value: float, digits: int) -> str:
+    """Returns 1.23e-7 with a real minus sign, `digits` after the point; 'n/a' if not finite."""
+    if not math.isfinite(value):
+        return 'n/a'
+    mantissa, exponent = f'{value:.{digits}e}'.split('e')
+    return f'{mantissa}e{int(exponent)}'.replace('-', '\N{MINUS SIGN}')

@@ -1,7 +1,7 @@
 """Images as tiles of a larger picture: native pixels, thumbnails, or a grey tile saying why not."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -9,7 +9,10 @@ from PIL import Image, ImageDraw
 from iqa_jax.evaluation import figures_lettering as lettering
 from iqa_jax.evaluation.figures_pictures import centre_crop
 
-GREY, INK, FRAME = (222, 224, 228), (29, 33, 39), (190, 195, 203)
+GREY, FRAME, RULE = (222, 224, 228), (190, 195, 203), (200, 205, 212)
+INK, SOFT = (29, 33, 39), (84, 92, 102)
+ROLES = {'defender': (33, 92, 184), 'attacker': (168, 78, 14)}
+SIDES = ('best', 'worst')
 Load = Callable[[object], np.ndarray]
 
 
@@ -36,6 +39,8 @@ def tile(load: Load, image_id: object, side: int, *, reduce: bool, grey: int) ->
         array = load(image_id)
     except (ValueError, OSError, LookupError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
+        if isinstance(error, LookupError):
+            reason = 'no image has this id'
         missing = [{'file': str(image_id), 'reason': reason}]
         return {'image': _grey(min(side, grey), reason), 'size': None, 'missing': missing}
     array = np.asarray(array)
@@ -80,8 +85,9 @@ def paste(page: Image.Image, image: Image.Image, place: tuple[int, int]) -> tupl
     return (x, y, x + width, y + height)
 
 
-def png(page: Image.Image) -> bytes:
-    """Returns PNG bytes, lossless and without metadata."""
+def drawn(page: Image.Image, places: list, tiles: Iterable[dict]) -> dict[str, object]:
+    """Returns a finished picture: 'png' (bytes, lossless, no metadata), 'places' and 'missing'."""
     buffer = io.BytesIO()
     page.save(buffer, 'PNG')
-    return buffer.getvalue()
+    missing = {entry['file']: entry for tile in tiles for entry in tile['missing']}
+    return {'png': buffer.getvalue(), 'places': places, 'missing': list(missing.values())}
