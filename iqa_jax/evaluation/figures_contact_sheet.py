@@ -114,16 +114,18 @@ def _page(rows, tiles, heading, legend, before, levels, columns, side) -> dict[s
 def _heading(page: Image.Image, y: int, width: int, contest: tuple, continued: bool) -> None:
     """Writes who defends against whom above the pairs of a contest."""
     ImageDraw.Draw(page).line((MARGIN, y, MARGIN + width - 1, y), RULE)
-    x, room = MARGIN, (width - 320) // 2
+    words = ('defender', '  attacker', '  (continued)' if continued else '')
+    room = (width - sum(TEXT.getlength(word) for word in words)) / 2 - 24
+    names = [lettering.elide(lettering.readable(name), room, STRONG) for name in contest]
     pieces = [
-        ('defender', TEXT, ROLES['defender']),
-        (contest[0], STRONG, ROLES['defender']),
-        ('  attacker', TEXT, ROLES['attacker']),
-        (contest[1], STRONG, ROLES['attacker']),
-        ('  (continued)' if continued else '', TEXT, SOFT),
+        (words[0], TEXT, ROLES['defender']),
+        (names[0], STRONG, ROLES['defender']),
+        (words[1], TEXT, ROLES['attacker']),
+        (names[1], STRONG, ROLES['attacker']),
+        (words[2], TEXT, SOFT),
     ]
+    x = MARGIN
     for text, face, colour in pieces:
-        text = lettering.elide(lettering.readable(text), room, face)
         length = int(np.ceil(face.getlength(text))) + 8
         lettering.write(page, (x, y + 5), length, text, face, colour)
         x += length

@@ -139,7 +139,9 @@ def score_texts(best: float, worst: float) -> tuple[str, str, str]:
     else:
         digits = min(max(2, wanted + size), FLOAT32_DIGITS - 1)
         texts = [power_of_ten(best, digits), power_of_ten(worst, digits), power_of_ten(gap, 1)]
-    return texts[0], texts[1], ('+' if gap > 0 else '') + texts[2]
+    # A difference that rounds to nothing has no sign, and neither has 'n/a'.
+    plus = '+' if gap > 0 and any(c in '123456789' for c in texts[2]) else ''
+    return texts[0], texts[1], plus + texts[2]
 
 
 def power_of_ten(value: float, digits: int) -> str:
