@@ -114,9 +114,13 @@ def _image(
         shown = '{}×{}'.format(*tile['size'])
         if tile['size'] != tile['image'].size:
             shown = 'centre {}×{} of '.format(*tile['image'].size) + shown
-    room = width - int(np.ceil(SMALL.getlength(shown)))
-    name = lettering.elide(lettering.readable(row[f'image_id_{SIDES[i]}']), room - 16, SMALL)
-    lettering.write(page, (x, y), width, f'{name}   {shown}', SMALL, SOFT)
+    note = int(np.ceil(SMALL.getlength(shown)))
+    name = lettering.readable(row[f'image_id_{SIDES[i]}'])
+    name = lettering.elide(name, width - note - 16, SMALL)
+    # Two texts: in one, a name written from right to left would change places with the numbers.
+    lettering.write(page, (x, y), width, name, SMALL, SOFT)
+    at = x + int(np.ceil(SMALL.getlength(name))) + 14
+    lettering.write(page, (at, y), note, shown, SMALL, SOFT)
     _two_lines(page, (x, y + SMALL_LINE), width, row, i)
     return box
 

@@ -40,7 +40,7 @@ def tile(load: Load, image_id: object, side: int, *, reduce: bool, grey: int) ->
     except (ValueError, OSError, LookupError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         if isinstance(error, LookupError):
-            reason = 'no image has this id'
+            reason = 'unknown image id'
         missing = [{'file': str(image_id), 'reason': reason}]
         return {'image': _grey(min(side, grey), reason), 'size': None, 'missing': missing}
     array = np.asarray(array)

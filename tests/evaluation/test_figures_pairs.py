@@ -153,7 +153,7 @@ def test_missing_images_are_grey_tiles_and_counted():
         reasons = {entry['file']: entry['reason'] for entry in found['missing']}
         assert reasons.keys() == {'wide', 'gone', 'big'}
         assert reasons['wide'].startswith('wide: not a picture, only words')
-        assert reasons['gone'] == 'no image has this id' and reasons['big'] == 'OSError'
+        assert reasons['gone'] == 'unknown image id' and reasons['big'] == 'OSError'
         page, places = decode(found), dict(found['places'])
         assert np.array_equal(cut(page, places['small']), IMAGES['small'])
         for name in reasons:
