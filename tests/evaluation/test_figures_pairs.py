@@ -192,15 +192,29 @@ def test_text_of_any_length_and_script_leaves_the_layout_alone():
         assert np.array_equal(cut(decode(sheet), box), image)
 
 
+def test_a_name_written_from_right_to_left_keeps_its_side_of_the_size():
+    name = 'صورة_صغيرة_في_الحديقة'
+    plain = row(image_id_best=name, image_id_worst=name)
+    drawn = figures_pairs.pair_figure(figure(plain), lambda _: noise(20, 30))
+    left, _, _, bottom = drawn['places'][0][1]
+    face = figures_pairs.SMALL
+    length, width = math.ceil(face.getlength(name)), math.ceil(face.getlength('30×20'))
+    note = Image.new('RGB', (width, figures_lettering.line_height(face)))
+    figures_lettering.write(note, (0, 0), width, '30×20', face, figures_tiles.SOFT)
+    at = left + length + 14, bottom + 4
+    shown = cut(decode(drawn), (*at, at[0] + note.width, at[1] + note.height))
+    assert np.array_equal(shown, np.asarray(note)) and dark(shown) > 20
+
+
 def test_lines_stay_inside_their_boxes():
     face = figures_lettering.font(16)
-    page = Image.new('RGB', (300, 60), 'white')
+    page = Image.new('RGB', (300, 60), (90, 90, 90))
     figures_lettering.write(page, (50, 20), 120, 'ÀÇjg|' * 30, face, (0, 0, 0))
     pixels = np.asarray(page).copy()
     box = pixels[20 : 20 + figures_lettering.line_height(face), 50:170]
-    assert dark(box) > 300
-    box[:] = PAPER
-    assert (pixels == PAPER).all()
+    assert dark(box) > 300 and (box[:, :2] == PAPER).any()
+    box[:] = 90
+    assert (pixels == 90).all()
     for text in ('short', LONG, 'W' * 5000):
         kept = figures_lettering.elide(text, 120, face)
         assert face.getlength(kept) <= 120
