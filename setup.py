@@ -33,6 +33,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     'test': [
         'hypothesis>=6.100',
+        'pandas>=2.2',  # tables as users hold them
         'openpyxl>=3.1',  # tests write Excel workbooks as CSIQ, BID and SPAQ have them
         'pytest>=8.0',
         'pytest-xdist>=3.6',

@@ -1,10 +1,15 @@
-"""Greedy choice of gMAD pairs under the caps, exact although only candidate lists are looked at."""
+"""Greedy choice of gMAD pairs under the caps, exact although it seldom looks at all images."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-_WIDEN = 8  # lists grow by this factor until nothing outside them could give a better pair
+from iqa_jax.competition import sliding
+
+
+class Unsettled(Exception):
+    """The candidate lists are too short to tell the best allowed pair, and nothing else is held."""
 
 
 @dataclasses.dataclass
@@ -12,7 +17,9 @@ class Contest:
     """One attacker against one level of one defender; images are numbered in image-id order.
 
     `highs` and `lows` are the attacker's largest and smallest images inside the open window
-    (low, high), best first, equal scores by ascending number.
+    (low, high), best first, equal scores by ascending number; `complete` says that they hold every
+    image of the window. `reach` gives all images of the level, None where they are not held.
+    With `lists` False only `reach` is asked. For `straddling` and `disagreement` see `sliding`.
     """
 
     role: str
@@ -24,70 +31,77 @@ class Contest:
     defender: np.ndarray  # float32 [N]
     attacker: np.ndarray  # float32 [N]
     out: np.ndarray  # bool [N], images left out
-    highs: np.ndarray
-    lows: np.ndarray
-    complete: bool  # the lists hold every image of the window
+    tolerance: float | None
+    straddling: bool = False
+    disagreement: bool = False
+    highs: np.ndarray | None = None
+    lows: np.ndarray | None = None
+    complete: bool = False
+    reach: Callable[[], sliding.Reach] | None = None
     own: list[int] = dataclasses.field(default_factory=list)  # images this contest already shows
 
-    def inside(self, images: np.ndarray) -> np.ndarray:
-        """Bool mask: does the defender hold these `images` within the level?"""
-        scores = self.defender[images]
-        return (scores > self.low) & (scores < self.high) & ~self.out[images]
+    def holds(self, best: np.ndarray, worst: np.ndarray) -> np.ndarray:
+        """Bool mask: does the defender hold these pairs equal, within the level?"""
+        first, second = (self.defender[x].astype(np.float64) for x in (best, worst))
+        near = True if self.tolerance is None else np.abs(first - second) <= self.tolerance
+        if self.straddling and self.tolerance is not None:
+            total = first + second
+            inside = (total > 2.0 * self.low) & (total < 2.0 * self.high)
+        else:
+            inside = (first > self.low) & (first < self.high)
+            inside &= (second > self.low) & (second < self.high)
+        return near & inside & ~self.out[best] & ~self.out[worst]
 
-    def widen(self) -> None:
-        """Replace the lists by longer ones, taken from all images of the window."""
-        size = _WIDEN * len(self.highs)
-        members = np.flatnonzero(self.inside(np.arange(len(self.defender))))
-        scores = self.attacker[members]
-        self.highs = members[np.argsort(-scores, kind='stable')[:size]]
-        self.lows = members[np.argsort(scores, kind='stable')[:size]]
-        self.complete = size >= len(members)
+    def worth(self, best: np.ndarray, worst: np.ndarray) -> np.ndarray:
+        """The objective, float64: the attacker's gap, perhaps less the defender's absolute gap."""
+        gap = self.attacker[best].astype(np.float64) - self.attacker[worst]
+        if not self.disagreement:
+            return gap
+        return gap - np.abs(self.defender[best].astype(np.float64) - self.defender[worst])
 
 
 class Selection:
     """Distinct pairs (best, worst) chosen so far, and for each of them the reasons it was chosen.
 
-    A new pair respects the caps: |defender(best) - defender(worst)| <= `tolerance`, at most
-    `max_per_ref` images of one content (`refs` int [N]) among all images shown, and with
-    `each_image_once` no image in two pairs. A pair that is shown anyway costs nothing: every other
-    contest may take it again, in either direction, and it wins ties against new pairs.
+    A new pair respects the caps: at most `max_per_content` images of one content (`contents` int
+    [N]) among all images shown, and with `each_image_once` no image in two pairs. A pair that is
+    shown anyway costs nothing: every other contest may take it again, in either direction, and it
+    wins ties against new pairs.
     """
 
     def __init__(
         self,
         size: int,
         *,
-        refs: np.ndarray | None = None,
-        max_per_ref: int | None = None,
-        tolerance: float | None = None,
+        contents: np.ndarray | None = None,
+        max_per_content: int | None = None,
         each_image_once: bool = True,
     ):
         self.pairs: list[tuple[int, int]] = []
         self.reasons: list[list[dict]] = []
-        self._tolerance = np.inf if tolerance is None else tolerance
         self._each_image_once = each_image_once
         self._shown = np.zeros(size, bool)
-        capped = refs is not None and max_per_ref is not None
+        capped = contents is not None and max_per_content is not None
         # Without a cap every image is a content of its own.
-        self._refs = refs if capped else np.arange(size)
-        self._room = np.full(self._refs.max() + 1, max_per_ref if capped else 1)
+        self._contents = contents if capped else np.arange(size)
+        self._room = np.full(self._contents.max(initial=0) + 1, max_per_content if capped else 1)
 
     def add_best(self, contest: Contest, rank: int) -> None:
-        """Give `contest` the allowed pair of largest attacker gap, if one has a gap above 0.
+        """Give `contest` the allowed pair of largest worth, if one has a worth above 0.
 
         Ties go to the pair shown already, then to the higher best, then to the smaller number of
-        the best and of the worst image.
+        the best and of the worst image. Raises Unsettled.
         """
-        shown, shown_gap = self._best_shown(contest)
-        pair, gap = self._best_new(contest)
-        if max(gap, shown_gap) <= 0:
+        shown, shown_worth = self._best_shown(contest)
+        pair, worth = self._best_new(contest)
+        if max(worth, shown_worth) <= 0:
             return
-        if gap > shown_gap:
+        if worth > shown_worth:
             shown = len(self.pairs)
             self.pairs.append(pair)
             self.reasons.append([])
             for image in pair:
-                self._room[self._refs[image]] -= not self._shown[image]
+                self._room[self._contents[image]] -= not self._shown[image]
                 self._shown[image] = True
         best, worst = self.pairs[shown]
         contest.own += [best, worst]
@@ -104,54 +118,51 @@ class Selection:
                 'level': contest.level,
                 'rank': rank,
                 **scores,
-                'attacker_gap': scores['attacker_best'] - scores['attacker_worst'],
+                'gap': scores['attacker_best'] - scores['attacker_worst'],
                 'defender_gap': scores['defender_best'] - scores['defender_worst'],
             }
         )
 
     def _best_shown(self, contest: Contest) -> tuple[int, float]:
-        """Number and gap of the best pair shown already that fits this contest, or (-1, 0.0)."""
+        """Number and worth of the best pair shown already that fits this contest, or (-1, 0.0)."""
         if not self.pairs:
             return -1, 0.0
-        pairs = np.array(self.pairs)
-        held = contest.defender[pairs].astype(np.float64)
-        scores = contest.attacker[pairs].astype(np.float64)
-        fits = contest.inside(pairs).all(1) & ~np.isin(pairs, contest.own).any(1)
-        fits &= np.abs(held[:, 0] - held[:, 1]) <= self._tolerance
-        gaps = np.where(fits, np.abs(scores[:, 0] - scores[:, 1]), 0.0)
-        number = int(gaps.argmax())
-        return (number, float(gaps[number])) if gaps[number] > 0 else (-1, 0.0)
+        best, worst = np.array(self.pairs).T
+        fits = contest.holds(best, worst)
+        fits &= ~np.isin(best, contest.own) & ~np.isin(worst, contest.own)
+        worths = np.maximum(contest.worth(best, worst), contest.worth(worst, best))
+        worths = np.where(fits, worths, 0.0)
+        number = int(worths.argmax())
+        return (number, float(worths[number])) if worths[number] > 0 else (-1, 0.0)
 
     def _best_new(self, contest: Contest) -> tuple[tuple[int, int] | None, float]:
-        """The best pair not shown yet and its gap: the same as a search over the whole window."""
-        while True:
+        """The best pair not shown yet and its worth, as of a search over the whole level."""
+        if contest.highs is not None:
             pair, gap, certain = self._best_of_lists(contest)
             if certain or contest.complete:
                 return pair, gap
-            contest.widen()
+        if contest.reach is None:
+            raise Unsettled
+        return self._best_in_reach(contest)
 
     def _best_of_lists(self, contest: Contest) -> tuple[tuple[int, int] | None, float, bool]:
         """Best pair of the lists, its gap, and whether images outside them cannot do better."""
-        highs, lows = self._allowed(contest, contest.highs), self._allowed(contest, contest.lows)
+        highs, lows = (
+            images[self._may_be_shown(contest, images)] for images in (contest.highs, contest.lows)
+        )
         if not len(highs) or not len(lows):
             return None, 0.0, False
         high_scores = contest.attacker[highs].astype(np.float64)
         low_scores = contest.attacker[lows].astype(np.float64)
         pair, gap = None, 0.0
-        held = contest.defender[lows].astype(np.float64)
-        refs, new = self._refs[lows], 1 - self._shown[lows]
         for best, score in zip(highs, high_scores, strict=True):
             if score - low_scores[0] <= gap:
                 break
-            better = slice(np.searchsorted(low_scores, score - gap))  # would beat the pair so far
-            ref = self._refs[best]
-            needed = new[better] + 1 - self._shown[best]
-            fits = (refs[better] != ref) | (needed <= self._room[ref])
-            fits &= np.abs(held[better] - float(contest.defender[best])) <= self._tolerance
-            fits &= lows[better] != best
+            better = lows[: np.searchsorted(low_scores, score - gap)]  # would beat the pair so far
+            fits = self._room_for(best, better) & contest.holds(best, better)
             if fits.any():
                 first = fits.argmax()
-                pair, gap = (int(best), int(lows[first])), float(score - low_scores[first])
+                pair, gap = (int(best), int(better[first])), float(score - low_scores[first])
         # What stands outside a list is no better than its last entry, and loses ties to it.
         outside_highs = contest.attacker[contest.highs[-1]] - low_scores[0]
         outside_lows = high_scores[0] - contest.attacker[contest.lows[-1]]
@@ -160,7 +171,35 @@ class Selection:
         )
         return pair, gap, bool(certain)
 
-    def _allowed(self, contest: Contest, images: np.ndarray) -> np.ndarray:
+    def _best_in_reach(self, contest: Contest) -> tuple[tuple[int, int] | None, float]:
+        """Best pair among all of the level: bounds first, then whoever leads them is looked at."""
+        level = contest.reach()
+        members = level.members
+        free = self._may_be_shown(contest, members) & ~contest.out[members]
+        attacker = contest.attacker[members].astype(np.float64)
+        defender = contest.defender[members].astype(np.float64)
+        bounds = sliding.upper_bounds(level, attacker, defender, free, contest.disagreement)
+        while len(bounds) and (top := bounds.max()) > 0:
+            leaders = np.flatnonzero(bounds == top)
+            i = leaders[np.lexsort((members[leaders], -attacker[leaders]))[0]]
+            near = slice(level.begin[i], level.stop[i])
+            best, partners = members[i], members[near][free[near]]
+            fits = self._room_for(best, partners) & contest.holds(best, partners)
+            partners = partners[fits & (partners != best)]
+            worths = contest.worth(best, partners)
+            bounds[i] = worths.max(initial=-np.inf)
+            if bounds[i] == top:
+                return (int(best), int(partners[worths == top].min())), float(top)
+        return None, 0.0
+
+    def _may_be_shown(self, contest: Contest, images: np.ndarray) -> np.ndarray:
+        """Bool mask: single use and the cap leave these images to `contest`."""
         shown = self._shown[images]
         free = ~shown if self._each_image_once else ~np.isin(images, contest.own)
-        return images[free & (shown | (self._room[self._refs[images]] > 0))]
+        return free & (shown | (self._room[self._contents[images]] > 0))
+
+    def _room_for(self, best: int, worst: np.ndarray) -> np.ndarray:
+        """Bool mask: does the cap let these images stand beside `best`?"""
+        content = self._contents[best]
+        needed = 2 - self._shown[worst].astype(int) - int(self._shown[best])
+        return (self._contents[worst] != content) | (needed <= self._room[content])

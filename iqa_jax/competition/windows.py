@@ -1,96 +1,112 @@
-"""Quality levels of a defender, and who excites an attacker most inside each of them."""
+"""Quality levels of a defender, and the cells into which their ends divide its axis."""
 
-import jax
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
-from iqa_jax.competition import kernel
+_WIDTH = 0.54  # of the distance between two centres: the toolbox's 9 of 100 points at six levels
 
-CHUNK_SIZE = 16384  # fastest of 4,096 to 32,768 on a CPU; any value gives the same result
-_OUTSIDE = np.int32(np.iinfo(np.int32).max)
+WINDOWS = ('equal_width', 'quantile')
 
 
-def level_windows(
-    defender: np.ndarray,
-    levels: int = 6,
-    window: str = 'equal_width',
-    half_width: float = 0.09,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Open intervals (low, high), float32 [levels] each, of `defender` [N]; level 0 is the lowest.
+class Windows(NamedTuple):
+    """Open intervals of a defender's scores, float32 [levels] each; level 0 is the lowest."""
 
-    'equal_width' follows the Waterloo gMAD toolbox: centres are (k + 1/2) / levels of the way from
-    the smallest to the largest score, windows reach `half_width` of that range to both sides
-    (toolbox: 9 of 100 points, so neighbours overlap) and are strict. 'quantile' does the same
-    on the share of images instead of the range, ends included. Raises ValueError.
-    """
-    if levels < 1 or not 0 < half_width <= 1:
+    low: np.ndarray
+    high: np.ndarray
+
+
+def given(levels: Sequence[tuple[float, float]]) -> Windows:
+    """Windows given as (low, high), ends excluded. Raises ValueError for an empty one."""
+    try:
+        low, high = np.asarray(levels, np.float32).reshape(-1, 2).T
+    except ValueError as error:
+        raise ValueError(f'Levels must be a number or (low, high) pairs, not {levels}.') from error
+    if not len(low) or not (low < high).all():
+        raise ValueError(f'Every level needs low < high, not {levels}.')
+    return Windows(low, high)
+
+
+def check(levels: int, window: str, half_width: float | None) -> None:
+    """Raises a ValueError for values that the windows do not take."""
+    if window not in WINDOWS:
+        raise ValueError(f"window must be 'equal_width' or 'quantile', not {window!r}.")
+    if levels < 1 or (half_width is not None and not 0 < half_width <= 1):
         raise ValueError(
             f'levels must be at least 1 and half_width in (0, 1], not {levels} and {half_width}.'
         )
-    scores = np.asarray(defender, np.float64)
-    if scores.min() == scores.max():
+
+
+def _centres(levels: int, half_width: float | None) -> tuple[np.ndarray, float]:
+    return (np.arange(levels) + 0.5) / levels, half_width or _WIDTH / levels
+
+
+def equal_width(ends: np.ndarray, levels: int, half_width: float | None = None) -> Windows:
+    """Windows of the same width between a defender's smallest and largest score, `ends` [2].
+
+    Centres are (k + 1/2) / levels of the way, windows reach `half_width` of the range to both sides
+    (None: 0.54 / levels, so neighbours overlap a little). Source: the Waterloo gMAD toolbox, 6
+    levels and 9 of 100 points, strict. Raises ValueError.
+    """
+    smallest, largest = map(float, ends)
+    _check_ends(smallest, largest)
+    centres, reach = _centres(levels, half_width)
+    span = largest - smallest
+    low = (smallest + span * (centres - reach)).astype(np.float32)
+    return Windows(low, (smallest + span * (centres + reach)).astype(np.float32))
+
+
+def shares(levels: int, half_width: float | None = None) -> np.ndarray:
+    """Shares of all images at which `quantile` windows begin and end, float64 [2 * levels]."""
+    centres, reach = _centres(levels, half_width)
+    return np.concatenate([centres - reach, centres + reach]).clip(0, 1)
+
+
+def quantile(ends: np.ndarray, levels: int, half_width: float | None = None) -> Windows:
+    """As `equal_width` on the share of images instead of the range, ends included.
+
+    `ends` [2 * levels]: the defender's quantiles at `shares`. Raises ValueError.
+    """
+    low, high = np.split(np.asarray(ends, np.float64).astype(np.float32), 2)
+    _check_ends(low[0], high[-1])
+    return Windows(np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf)))
+
+
+def _check_ends(smallest: float, largest: float) -> None:
+    if not smallest < largest:
         raise ValueError('The defender gives every image the same score, so it has no levels.')
-    centres = (np.arange(levels) + 0.5) / levels
-    if window == 'equal_width':
-        span = scores.max() - scores.min()
-        low = scores.min() + span * (centres - half_width)
-        high = scores.min() + span * (centres + half_width)
-        return low.astype(np.float32), high.astype(np.float32)
-    if window == 'quantile':
-        low = np.quantile(scores, np.maximum(centres - half_width, 0)).astype(np.float32)
-        high = np.quantile(scores, np.minimum(centres + half_width, 1)).astype(np.float32)
-        return np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))
-    raise ValueError(f"window must be 'equal_width' or 'quantile', not {window!r}.")
 
 
-def _places(scores: np.ndarray) -> np.ndarray:
-    """Int32 numbers in the order of the float32 `scores`, so that strict bounds stay exact."""
-    # Adding zero makes -0.0 and 0.0 one place. Integers, since XLA may flush what lies next to 0.
-    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.int32)
+class Cells(NamedTuple):
+    """Cells between the ends of possibly overlapping windows; each window is a run of cells.
+
+    `cuts` int32 [C] and `cell_of` int32 [C + 1] as in `kernel.Axes`, `count` cells with cell 0,
+    `runs` one slice of cells for each window.
+    """
+
+    cuts: np.ndarray
+    cell_of: np.ndarray
+    count: int
+    runs: list[slice]
+
+
+def keys(scores: np.ndarray) -> np.ndarray:
+    """`kernel.keys` of host arrays."""
+    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
 
 
-def candidate_lists(
-    defender: np.ndarray,
-    attackers: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    candidates: int,
-    *,
-    out: np.ndarray | None = None,
-    chunk_size: int = CHUNK_SIZE,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each attacker's `candidates` largest and smallest images inside each window (low, high).
-
-    `defender` float32 [N], `attackers` float32 [N, M], finite; `out` bool [N]: images left out.
-    Returns (highs, lows), int [M, levels, candidates]: image indices, best first, equal scores by
-    ascending index, padded with -1 where a window has fewer images.
-    """
-    place, size, rivals = _places(defender), len(defender), attackers.shape[1]
-    if out is not None:
-        place = np.where(out, _OUTSIDE, place)
-    # Windows may overlap. Their ends cut the axis into cells, which do not; each window is a run of
-    # cells, and the cells of no window become cell 0, which holds nobody.
-    first, end = _places(low) + 1, _places(high)
+def cells(windows: Windows) -> Cells:
+    """The cells of `windows`; those of no window become cell 0, which holds nobody."""
+    first, end = keys(windows.low) + 1, keys(windows.high)
     cuts = np.unique(np.concatenate([first, end]))
     begin, stop = np.searchsorted(cuts, first) + 1, np.searchsorted(cuts, end) + 1
-    cells = np.arange(len(cuts) + 1)[:, None]
-    covered = ((cells >= begin) & (cells < stop)).any(1)
+    number = np.arange(len(cuts) + 1)[:, None]
+    covered = ((number >= begin) & (number < stop)).any(1)
     cell_of = (covered * covered.cumsum()).astype(np.int32)
-    state = kernel.empty(covered.sum() + 1, rivals, candidates)
-    for start in range(0, size, chunk_size):
-        chunk, scores = place[start : start + chunk_size], attackers[start : start + chunk_size]
-        if missing := chunk_size - len(chunk):  # one shape, one compilation
-            chunk = np.pad(chunk, (0, missing), constant_values=_OUTSIDE)
-            scores = np.pad(scores, ((0, missing), (0, 0)))
-        state = kernel.update(state, cuts, cell_of, chunk, scores, start)
-    values, index = jax.device_get(state)
-
-    lists = np.full((2 * rivals, len(low), candidates), kernel.NOBODY)
-    for level, (a, b) in enumerate(zip(begin, stop, strict=True)):
-        if a >= b:
-            continue
-        run = slice(cell_of[a], cell_of[a] + b - a)
-        merged = index[run].swapaxes(0, 1).reshape(2 * rivals, -1)
-        order = np.lexsort((merged, -values[run].swapaxes(0, 1).reshape(merged.shape)))
-        lists[:, level] = np.take_along_axis(merged, order[:, :candidates], 1)
-    return lists[:rivals], lists[rivals:]
+    runs = [
+        slice(cell_of[a], cell_of[a] + b - a) if a < b else slice(0, 0)
+        for a, b in zip(begin, stop, strict=True)
+    ]
+    return Cells(cuts, cell_of, int(covered.sum()) + 1, runs)

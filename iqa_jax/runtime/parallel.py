@@ -233,6 +233,27 @@ def eval_step(fn: Callable) -> Callable:
     return call
 
 
+def lanes(fn: Callable) -> Callable:
+    """Maps `fn(state, shared, chunk) -> state` over the devices of this process, a state for each.
+
+    Returns:
+      A function of (states, shared, chunk): trees of arrays [local devices, ...], `shared` apart,
+      which all devices see; the states are donated. Nothing joins the devices: merge the states.
+    """
+    return jax.pmap(fn, in_axes=(0, None, 0), donate_argnums=0, devices=jax.local_devices())
+
+
+def gather_bytes(data: bytes) -> list[bytes]:
+    """What every process holds, by process number; every process must call it."""
+    if process_count() == 1:
+        return [data]
+    sizes = np.ravel(multihost_utils.process_allgather(np.asarray(len(data)))).tolist()
+    padded = np.zeros(max(sizes), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
 @functools.cache
 def _replicated() -> NamedSharding:
     return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())

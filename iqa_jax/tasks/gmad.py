@@ -3,87 +3,146 @@
 import time
 from pathlib import Path
 
+import numpy as np
+
 from iqa_jax.competition import search
-from iqa_jax.data import exposure, manifest, score_columns, tables
+from iqa_jax.data import exposure, manifest, score_columns, score_stream, tables
+from iqa_jax.evaluation import logistic
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import gmad_pictures, opening
 
 KEYS = {
-    'manifest', 'splits', 'models', 'rivals', 'exclude', 'levels', 'window', 'half_width',
-    'tolerance', 'top_k', 'max_per_ref', 'each_image_once', 'roles', 'max_pairs',
+    'manifest', 'splits', 'models', 'rivals', 'id_column', 'content_column', 'exclude', 'scale',
+    'rated', 'levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref',
+    'each_image_once', 'engine', 'objective', 'roles', 'max_pairs', 'figures', 'sheets',
 }  # fmt: skip
 RULES = (
     'levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref', 'each_image_once',
+    'engine', 'objective',
 )  # fmt: skip
+SCALES = ('percentile', 'logistic', 'own')
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes pairs.parquet, pairs.csv (all roles and levels, as searched) and quarantine.csv.
+    """Writes pairs.parquet, pairs.csv (all roles and levels, as searched), quarantine.csv, figures.
 
-    `models` and `rivals` map a label to {'scores', 'column'}; images without a score in all of
-    them are set aside; images of the manifests in `exclude` are not chosen again, under no other
-    id either; `max_pairs` keeps the pairs with the widest attacker gaps.
+    `models` and `rivals` map a label to {'scores', 'column'}. With a manifest its images compete;
+    without one those of the score tables: one table is streamed, several are joined in memory.
+    Images without a score in all of them are set aside; images of the manifests in `exclude` are
+    not chosen again, under no other id either; `max_pairs` keeps the pairs with the widest gaps.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    if config['scale'] not in SCALES:
+        raise ValueError(f'config.scale={config["scale"]!r} is not one of {", ".join(SCALES)}.')
     columns = config['models'] | config['rivals']
     excluded = [entry['manifest'] for entry in config['exclude'].values()]
-    inputs = [config['manifest'], *(c['scores'] for c in columns.values()), *excluded]
-    stage = stages.Stage('gmad', workdir, given, inputs=inputs)
+    held = [config[key] for key in ('manifest', 'rated') if config[key]]
+    scores = [c[key] for c in columns.values() for key in ('scores', 'rated_scores') if key in c]
+    stage = stages.Stage('gmad', workdir, given, inputs=[*held, *scores, *excluded])
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
-    pool = manifest.in_splits(
-        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
-    )
-    kept, scores, left_out = score_columns.oriented(
-        pool['image_id'], columns, score_columns.opened(columns)
-    )
-    pool = tables.select(pool, kept)
-    rated = _rated(pool, [manifest.read(path) for path in excluded])
+    pool, table, higher, sources, left_out = _opened(config, columns)
     pairs = search.compete(
-        scores,
-        dict.fromkeys(scores, True),
+        table,
+        higher,
         models=list(config['models']),
         rivals=list(config['rivals']),
-        image_ids=pool['image_id'],
-        ref_ids=pool['ref_id'],
-        exclude=rated,
+        exclude=_rated(pool, [manifest.read(path) for path in excluded]),
+        columns=sources,
         roles=config['roles'],
+        scale=_mappings(config, columns, higher) if config['scale'] == 'logistic'
+        else config['scale'],
         **{name: config[name] for name in RULES},
-    )
+    )  # fmt: skip
     if not len(pairs['defender']):
         raise ValueError(
-            f'gMAD found no pair among {len(pool["image_id"])} images; widen config.half_width, '
-            'raise config.tolerance or config.max_per_ref.'
+            f'gMAD found no pair among the images of {table.name}; widen config.half_width, raise '
+            'config.tolerance or config.max_per_ref.'
         )
     if config['max_pairs']:
-        widest = (-pairs['attacker_gap']).argsort(kind='stable')[: config['max_pairs']]
+        widest = (-pairs['gap']).argsort(kind='stable')[: config['max_pairs']]
         pairs = tables.select(pairs, sorted(widest))
     outputs = [workdir / 'pairs.parquet', workdir / 'pairs.csv']
     for path in outputs:
         tables.write(path, pairs, fingerprint=stage.fingerprint)
+    drawn, unseen, undrawn = gmad_pictures.draw(config, pool, pairs, workdir, stage.fingerprint)
+    left_out += [{'file': file, 'reason': reason} for file, reason in unseen.items()]
     outputs.append(workdir / 'quarantine.csv')
     artifacts.commit(outputs[-1], tables.quarantine_csv(left_out), fingerprint=stage.fingerprint)
-    gap = float(pairs['attacker_gap'].mean())
     summary = {
         'pairs': len(pairs['defender']),
         'images': len({*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}),
         'quarantined': len(left_out),
+        'figures': len(drawn),
+        'figures left out': undrawn,
         'seconds': time.monotonic() - start,
-        'headline': f'of {len(pool["image_id"])}, mean attacker gap {gap:.0f} of 100',
-        'mean_attacker_gap': gap,
+        'headline': f'mean attacker gap {float(pairs["gap"].mean()):.4g}',
+        'mean_attacker_gap': float(pairs['gap'].mean()),
         'artifact': 'pairs.parquet',
     }
-    return stage.finish(summary, outputs)
+    return stage.finish(summary, [*outputs, *drawn])
 
 
-def _rated(pool: tables.Table, excluded: list[tables.Table]) -> list[str]:
+def _opened(config: dict, columns: dict[str, dict]) -> tuple:
+    """(rows of the manifest or None, score table, directions, label -> column, images left out)."""
+    paths = {column['scores'] for column in columns.values()}
+    if not config['manifest'] and len(paths) == 1:
+        path = paths.pop()
+        table = score_stream.Table(
+            Path(path), config['id_column'], config['content_column'] or None
+        )
+        meta = {'columns': table.described()}
+        higher = {
+            label: score_columns.direction(path, c['column'], meta, c.get('higher_is_better'))
+            for label, c in columns.items()
+        }
+        return None, table, higher, {label: c['column'] for label, c in columns.items()}, []
+    opened = score_columns.opened(columns)
+    pool = None
+    if config['manifest']:
+        pool = manifest.in_splits(
+            manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+        )
+        ids = pool['image_id']
+    else:
+        # Whoever is missing in one of the tables is counted, not forgotten.
+        ids = np.array(sorted({i for t, _ in opened.values() for i in t['image_id']}), object)
+    kept, scores, left_out = score_columns.oriented(ids, columns, opened)
+    if pool is not None:
+        pool = tables.select(pool, kept)
+    contents = None if pool is None else pool['ref_id']
+    table = score_stream.of_columns(scores, ids[kept], contents)
+    return pool, table, dict.fromkeys(scores, True), {}, left_out
+
+
+def _mappings(config: dict, columns: dict[str, dict], higher: dict[str, bool]) -> dict:
+    """Each column's fitted logistic from its scores of the rated images to their opinions."""
+    if not config['rated']:
+        raise ValueError("config.scale='logistic' needs config.rated, a manifest with opinions.")
+    rated = manifest.read(config['rated'])
+    known = np.flatnonzero(np.isfinite(rated['mos']))
+    fits = {
+        label: column | {'scores': column.get('rated_scores', column['scores'])}
+        for label, column in columns.items()
+    }
+    ids = rated['image_id'][known]
+    kept, scores, _ = score_columns.oriented(ids, fits, score_columns.opened(fits))
+    mos, found = rated['mos'][known][kept], {}
+    for label, values in scores.items():
+        # `oriented` turned the scores; a streamed table holds them as they were.
+        found[label] = logistic.fit_logistic(values if higher[label] else -values, mos)
+    return found
+
+
+def _rated(pool: tables.Table | None, excluded: list[tables.Table]) -> list[str]:
     """Ids of rated images and of those of the pool that have the bytes or the recipe of one.
 
     A distortion may change nothing, as a blur of 0.1 pixels does.
     """
     ids: set[str] = set()
     for rows in excluded:
-        same = pool['image_id'][exposure.same_image(pool, rows)]
-        ids |= {*rows['image_id'].tolist(), *same.tolist()}
+        ids |= {*rows['image_id'].tolist()}
+        if pool is not None:
+            ids |= {*pool['image_id'][exposure.same_image(pool, rows)].tolist()}
     return sorted(ids)

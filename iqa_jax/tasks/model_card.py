@@ -241,7 +241,7 @@ def _unrated(found: tables.Table) -> list[str]:
         '| attacker | rates | above | its scores | defender | its scores |',
         '|---|---|---|---|---|---|',
     ]
-    for k in np.argsort(-found['attacker_gap'], kind='stable')[:WORST]:
+    for k in np.argsort(-found['gap'], kind='stable')[:WORST]:
         of = {
             side: f'{found[f"{side}_best"][k]:.0f}, {found[f"{side}_worst"][k]:.0f}'
             for side in ('attacker', 'defender')

@@ -75,7 +75,7 @@ def exported(folder):
     }  # fmt: skip
     for side in ('defender', 'attacker'):
         pairs |= {f'{side}_{end}': np.array([30.0, 20.0, 9.0]) for end in ('best', 'worst')}
-    pairs['attacker_gap'] = np.array([1.0, 3.0, 2.0])
+    pairs['gap'] = np.array([1.0, 3.0, 2.0])
     tables.write(folder / 'pairs.parquet', pairs)
     known = config(folder, 'rated', pairs='pairs.parquet', rated='falling.parquet')
     return folder / 'out', export.run(known, folder / 'out')

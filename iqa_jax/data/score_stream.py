@@ -1,0 +1,269 @@
+"""Score tables read chunk by chunk, in memory that does not grow with the table."""
+
+import concurrent.futures
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from iqa_jax.runtime import artifacts
+
+_LARGEST = np.iinfo(np.int32).max - 1
+_CSV_BLOCK = 1 << 24  # bytes
+
+
+class Batch(NamedTuple):
+    """Rows of a table: `index` int32 [B], their numbers in it, ascending; `ids` and `contents`
+    Arrow arrays [B], contents None where nobody asked; `scores` float32 [C, B], NaN where empty.
+    """
+
+    index: np.ndarray
+    ids: pa.Array
+    contents: pa.Array | None
+    scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A score table: an Arrow table, or the path of a Parquet or CSV file that stays on disk.
+
+    Raises ValueError for an unknown suffix, a file that does not parse, or a column that is not
+    there; artifacts.DamagedArtifact for a file of ours that changed since it was written.
+    """
+
+    where: Path | pa.Table
+    id_column: str = 'image_id'
+    content_column: str | None = None
+
+    def __post_init__(self):
+        given = [self.id_column, *([self.content_column] if self.content_column else [])]
+        if missing := [name for name in given if name not in self.schema.names]:
+            raise ValueError(
+                f'{self.name} has no column {missing[0]}; it has {", ".join(self.schema.names)}.'
+            )
+        if self.in_memory and self.where.num_rows > _LARGEST:
+            raise ValueError(f'{self.name} has more than {_LARGEST} rows.')
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the whole table is in memory anyway."""
+        return isinstance(self.where, pa.Table)
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return 'The score table' if self.in_memory else str(self.where)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of all columns."""
+        if self.in_memory:
+            return self.where.schema
+        with _explained(self.name):
+            if self.where.suffix == '.parquet':
+                return pq.read_schema(self.where)
+            if self.where.suffix == '.csv':
+                with pyarrow.csv.open_csv(self.where) as reader:
+                    return reader.schema
+        raise ValueError(f'{self.name} is not a table: use the suffix .parquet or .csv.')
+
+    def columns(self) -> list[str]:
+        """Names of the columns that hold numbers, id and content aside."""
+        aside = (self.id_column, self.content_column)
+        return [f.name for f in self.schema if _is_number(f.type) and f.name not in aside]
+
+    def described(self) -> dict:
+        """What the table's metadata says of each column, {} for tables of other programs.
+
+        Verifies the digest of a table that has one, reading it once.
+        """
+        meta = json.loads((self.schema.metadata or {}).get(b'meta', b'{}'))
+        if not self.in_memory and artifacts.sidecar_path(self.where).is_file():
+            meta = artifacts.meta(self.where)['meta'] or meta
+        return meta.get('columns', {})
+
+    def extremes(self, columns: Sequence[str]) -> dict[str, tuple[float, float]] | None:
+        """Smallest and largest value of each column as a Parquet file states them, else None."""
+        if self.in_memory or self.where.suffix != '.parquet':
+            return None
+        footer = pq.ParquetFile(self.where).metadata
+        number = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
+        found = {}
+        for name in columns:
+            parts = [
+                footer.row_group(group).column(number[name]).statistics
+                for group in range(footer.num_row_groups)
+            ]
+            if not parts or any(part is None or not part.has_min_max for part in parts):
+                return None
+            found[name] = min(part.min for part in parts), max(part.max for part in parts)
+        return found
+
+    def batches(
+        self, columns: Sequence[str], size: int, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
+        """Batches of at most `size` rows in the table's order, the next one read meanwhile.
+
+        `share` (k, n): this reader sees every n-th part of the table, from part k on.
+        """
+        if missing := [name for name in columns if name not in self.schema.names]:
+            raise ValueError(
+                f'{self.name} has no column {missing[0]}; it has {", ".join(self.schema.names)}.'
+            )
+        names = list(dict.fromkeys([self.id_column, *columns]))
+        if self.content_column:
+            names = list(dict.fromkeys([*names, self.content_column]))
+        reader = self._record_batches(names, size, share)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, reader, None)
+            while True:
+                with _explained(self.name):
+                    found = coming.result()
+                if found is None:
+                    return
+                coming = pool.submit(next, reader, None)
+                yield self._batch(*found, columns)
+
+    def load(self, columns: Sequence[str]) -> 'Table':
+        """The given columns of the whole table in memory, in order of id."""
+        found = list(self.batches(columns, _LARGEST))
+        ids = pa.concat_arrays([batch.ids for batch in found])
+        contents = None
+        if self.content_column:
+            contents = [pc.fill_null(pc.cast(b.contents, pa.string()), '') for b in found]
+            contents = pa.concat_arrays(contents).to_pylist()
+        scores = np.concatenate([batch.scores for batch in found], 1)
+        return of_columns(
+            dict(zip(columns, scores, strict=True)),
+            ids.to_numpy(zero_copy_only=False),
+            contents,
+        )
+
+    def _record_batches(self, names, size, share) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        part, parts = share
+        if not self.in_memory and self.where.suffix == '.parquet':
+            file = pq.ParquetFile(self.where)
+            yield from _of_parquet(file, names, size, share, self.name)
+            return
+        if self.in_memory:
+            batches = self.where.select(names).to_batches(max_chunksize=size)
+        else:
+            batches = _of_csv(self.where, names, self.id_column, self.content_column, size)
+        start = 0
+        for number, batch in enumerate(batches):
+            _check_size(start + batch.num_rows, self.name)
+            if number % parts == part:
+                yield np.arange(start, start + batch.num_rows, dtype=np.int32), batch
+            start += batch.num_rows
+
+    def _batch(self, index: np.ndarray, batch: pa.RecordBatch, columns: Sequence[str]) -> Batch:
+        scores = np.empty((len(columns), len(index)), np.float32)
+        for row, name in enumerate(columns):
+            column = batch.column(name)
+            if not _is_number(column.type):
+                raise ValueError(f'Column {name} of {self.name} is not of numbers.')
+            scores[row] = column.to_numpy(zero_copy_only=False)
+        ids = batch.column(self.id_column)
+        nobody = ids.is_null()
+        if pa.types.is_string(ids.type):
+            nobody = pc.or_(nobody, pc.fill_null(pc.equal(ids, ''), False))
+        if count := pc.sum(nobody).as_py():
+            first = int(index[pc.index(nobody, True).as_py()])
+            raise ValueError(
+                f'{count} rows of {self.name} have no {self.id_column}, row {first} the first of '
+                f'them, counted up to row {int(index[-1])}; leave them out or name them.'
+            )
+        contents = batch.column(self.content_column) if self.content_column else None
+        return Batch(index, ids, contents, scores)
+
+
+def of_columns(
+    columns: Mapping[str, np.ndarray], ids: Sequence | None, contents: Sequence | None
+) -> Table:
+    """A table of arrays [N] in order of image id; `ids` None numbers the rows.
+
+    Raises ValueError for arrays of different lengths and for an id that is there twice.
+    """
+    arrays = {name: np.asarray(column) for name, column in columns.items()}
+    size = len(next(iter(arrays.values())))
+    names = np.arange(size) if ids is None else np.asarray(ids)
+    groups = None if contents is None else np.asarray(contents)
+    for name, array in {**arrays, 'image ids': names, 'contents': groups}.items():
+        if array is not None and array.shape != (size,):
+            raise ValueError(f'{name} has shape {array.shape} for {size} images.')
+    order = np.argsort(names, kind='stable')
+    names = names[order]
+    if (twice := names[1:] == names[:-1]).any():
+        raise ValueError(f"image_ids must be unique, but '{names[1:][twice][0]}' is not.")
+    table = {name: array[order] for name, array in arrays.items()}
+    table[_ID] = pa.array(names.tolist() if names.dtype == object else names)
+    if groups is not None:
+        table[_CONTENT] = pa.array(groups[order].astype(str))
+    return Table(pa.table(table), _ID, None if groups is None else _CONTENT)
+
+
+_ID, _CONTENT = '\x00image_id', '\x00content'  # no column of a user's can have these names
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def _check_size(rows: int, name: str) -> None:
+    if rows > _LARGEST:
+        raise ValueError(f'{name} has more than {_LARGEST} rows; divide it.')
+
+
+def _of_parquet(file, names, size, share, name):
+    part, parts = share
+    rows = np.array([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)], int)
+    _check_size(int(rows.sum()), name)
+    groups = np.arange(part, len(rows), parts)
+    starts, own = np.cumsum(rows) - rows, np.cumsum(rows[groups])
+    shift = starts[groups] - (own - rows[groups])  # from the number among own rows to that in all
+    done = 0
+    for batch in file.iter_batches(
+        batch_size=size, columns=names, row_groups=groups.tolist(), use_threads=False
+    ):
+        number = np.arange(done, done + batch.num_rows)
+        done += batch.num_rows
+        yield (number + shift[np.searchsorted(own, number, 'right')]).astype(np.int32), batch
+
+
+def _of_csv(path, names, id_column, content_column, size) -> Iterator[pa.RecordBatch]:
+    texts = {id_column: pa.string(), content_column: pa.string()}
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=names,
+        column_types={name: texts.get(name, pa.float64()) for name in names},
+    )
+    with pyarrow.csv.open_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
+        convert_options=options,
+    ) as reader:
+        for batch in reader:
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size)
+
+
+class _explained:
+    """Turns Arrow's errors into a ValueError that names the table."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, FileNotFoundError):
+            raise ValueError(f'There is no file {self._name}.') from error
+        if isinstance(error, pa.ArrowException | OSError):
+            raise ValueError(f'{self._name} is not a readable table: {error}.') from error
