@@ -1,5 +1,6 @@
 """The public face of the competition: score tables of any origin in, a table of pairs out."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -29,95 +30,94 @@ def gmad(
     ids: str | Sequence | None = None,
     higher_is_better: Mapping[str, bool] | None = None,
     mappings: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
-    window: str = 'equal_width',
-    half_width: float | None = None,
-    objective: str = 'gap',
-    max_per_content: int | None = 2,
-    each_image_once: bool = False,
     exclude: Collection = (),
     merge: bool = True,
+    **rules,
 ):
     """The image pairs on which each attacker most contradicts each defender (gMAD).
 
     In every level of every defender, every attacker gets the `top_k` pairs that it finds farthest
-    apart while the defender holds them equal. Give both lists both names for both roles; a model
-    does not meet itself.
+    apart while the defender holds them equal. A model does not meet itself.
 
     Args:
-      scores: path of a Parquet or CSV file, which is streamed; an Arrow or pandas table or whatever
-        exports Arrow's C stream; name -> array [N]; or one array [N, models], whose names are the
-        numbers of its columns. Float32 counts; NaN and infinite scores are refused with counts.
-      defenders: names of columns.
-      attackers: names of columns.
-      levels: their number, which divides the range of each defender ('equal_width': the Waterloo
-        toolbox's rule, 6 levels of +-9 % of the range) or its images ('quantile', with `window`);
-        or open intervals (low, high), or those by defender; in the units of the defender, of
-        `mappings` if given, negated where a lower score is better.
-      tolerance: largest gap of the defender inside a pair, in its own units; None: the level's.
-      top_k: pairs per contest; the pairs of one contest share no image.
-      engine: 'binned' (streams; both images inside the level) or 'exact' (in memory; with a
-        tolerance the level is that of the pair's mean, so that no pair within it is missed).
-      content: reference contents: a column of the table, or an array [N]. At most `max_per_content`
-        images of one content are then shown.
-      ids: image ids: a column (default 'image_id'), or an array [N]; arrays, and tables in memory
-        without such a column, are numbered by row.
-      higher_is_better: direction by column; what is missing is taken from the table's metadata, or
-        inferred with a warning.
-      mappings: column -> monotone function of its raw scores onto a common scale, higher better,
-        such as the logistic fitted to mean opinion scores.
-      window: 'equal_width' or 'quantile'.
-      half_width: of a level, as a share of range or images; None: 0.54 / levels.
-      objective: 'gap', or 'disagreement', the gap less the defender's absolute gap ('exact' with a
-        tolerance only).
-      max_per_content: images of one content among all pairs, None for no limit.
-      each_image_once: no image in two different pairs.
+      scores: path of a Parquet or CSV file, which is streamed; an Arrow or pandas table; name ->
+        array [N]; or an array [N, models] whose columns are named by number. Float32 counts.
+      defenders, attackers: names of columns; the same names in both for both roles.
+      levels, tolerance, top_k, engine: see `Rules`; `rules` are its other fields, of which here
+        `each_image_once` is False and `max_per_ref` 2 where `content` is given.
+      content, ids: reference contents and image ids, columns (ids: 'image_id') or arrays [N];
+        without ids the rows of a table in memory are numbered.
+      higher_is_better: by column; else of the table's metadata, else inferred with a warning.
+      mappings: column -> monotone function of its raw scores, higher better, such as the logistic
+        fitted to opinions. Levels and tolerance are then on that scale, otherwise on the column's
+        own, negated where a lower score is better.
       exclude: ids of images that are not shown, such as rated ones.
-      merge: a pair that several contests choose is one row, with all its `reasons`; otherwise it is
-        one row for each of them.
+      merge: one row for a pair that several contests choose, or one for each of them.
 
     Returns:
-      A pyarrow.Table, or a pandas.DataFrame where one was given, with one row per pair: defender,
-      attacker, level (0 lowest), rank (0 first), image_id_best, image_id_worst, with `content`
-      ref_id_best and ref_id_worst, defender_best, defender_worst, attacker_best, attacker_worst (as
-      given or mapped), gap and defender_gap (best - worst, turned so that the attacker's gap is
-      above 0), reasons (JSON, every contest that chose the pair; a negative gap there means that it
-      prefers the image the row calls worst). Ties go by image id.
+      pyarrow.Table, or pandas.DataFrame for one, a row per pair: defender, attacker, level (0
+      lowest), rank (0 first), image_id_best, image_id_worst, with `content` ref_id_best and
+      ref_id_worst, defender_best, defender_worst, attacker_best, attacker_worst (as given, or
+      mapped), gap (the attacker's, above 0) and defender_gap, reasons (JSON of all contests that
+      chose the pair; in one with a negative gap the attacker prefers `worst`). Ties go by image id.
 
     Raises:
-      ValueError: with one sentence that names what to mend.
+      ValueError: one sentence that names what to mend; NaN and infinite scores with their counts.
     """
-    is_frame = hasattr(scores, 'to_numpy') and hasattr(scores, 'columns')
     table = _opened(scores, ids, content)
-    defenders, attackers = [str(x) for x in defenders], [str(x) for x in attackers]
-    names = list(dict.fromkeys([*defenders, *attackers]))
-    known = table.columns()
-    if not defenders or not attackers or (unknown := [n for n in names if n not in known]):
-        wrong = f'not {unknown[0]}' if defenders and attackers else 'and neither may be empty'
-        raise ValueError(
-            f'defenders and attackers must name columns of numbers, {", ".join(known)}, {wrong}.'
-        )
-    rules = Rules(
-        levels=levels, window=window, half_width=half_width, tolerance=tolerance, top_k=top_k,
-        max_per_ref=max_per_content, each_image_once=each_image_once, engine=engine,
-        objective=objective,
-    )  # fmt: skip
-    higher = {str(name): better for name, better in (higher_is_better or {}).items()}
-    higher = directions.resolve(table, names, higher)
-    scale = 'own' if mappings is None else {str(n): function for n, function in mappings.items()}
-    columns = scales.columns(
-        table, dict(zip(names, names, strict=True)), higher, scale, rules.chunk_size
+    settings = _rules(rules, levels, tolerance, top_k, engine)
+    found, signs = _found(
+        table, defenders, attackers, higher_is_better or {}, mappings, settings, exclude
     )
-    matches = []
-    for defender in dict.fromkeys(defenders):
-        rivals = {n: names.index(n) for n in dict.fromkeys(attackers) if n != defender}
-        if rivals:
-            matches.append(Match('defender', (defender, names.index(defender)), rivals))
-    if not matches:
-        raise ValueError('A model does not compete with itself; name another attacker.')
-    found = run(table, columns, matches, rules, exclude)
-    signs = {name: -1.0 if mappings is None and not higher[name] else 1.0 for name in names}
     result = _arrow(found, signs, merge, table.content_column is not None)
-    return result.to_pandas() if is_frame else result
+    return result.to_pandas() if _is_frame(scores) else result
+
+
+def _found(
+    table, defenders, attackers, higher_is_better, mappings, rules, exclude
+) -> tuple[dict, dict[str, float]]:
+    """The pairs of `run`, and the factor that gives each column's scores their own sign back."""
+    defenders, attackers = ([*dict.fromkeys(map(str, names))] for names in (defenders, attackers))
+    names = list(dict.fromkeys([*defenders, *attackers]))
+    _check_names(defenders, attackers, table.columns())
+    declared = {str(name): better for name, better in higher_is_better.items()}
+    higher = directions.resolve(table, names, declared)
+    scale = 'own' if mappings is None else {str(n): function for n, function in mappings.items()}
+    sources = dict(zip(names, names, strict=True))
+    columns = scales.columns(table, sources, higher, scale, rules.chunk_size)
+    number = {name: i for i, name in enumerate(names)}
+    matches = [
+        Match('defender', (name, number[name]), {n: number[n] for n in attackers if n != name})
+        for name in defenders
+        if set(attackers) != {name}
+    ]
+    signs = {name: -1.0 if mappings is None and not higher[name] else 1.0 for name in names}
+    return run(table, columns, matches, rules, exclude), signs
+
+
+def _is_frame(scores: Any) -> bool:
+    return hasattr(scores, 'to_numpy') and hasattr(scores, 'columns')
+
+
+def _check_names(defenders: list[str], attackers: list[str], known: list[str]) -> None:
+    wrong = [name for name in [*defenders, *attackers] if name not in known]
+    if wrong or not defenders or not attackers:
+        raise ValueError(
+            f'defenders and attackers must name columns of numbers, {", ".join(known)}, '
+            + (f'not {wrong[0]}.' if wrong else 'and neither may be empty.')
+        )
+    if defenders == attackers and len(defenders) == 1:
+        raise ValueError('A model does not compete with itself; name another attacker.')
+
+
+def _rules(rules: dict, levels, tolerance, top_k, engine) -> Rules:
+    known = {field.name for field in dataclasses.fields(Rules)}
+    if unknown := sorted(set(rules) - known):
+        raise ValueError(
+            f'gmad has no argument {unknown[0]}; there are {", ".join(sorted(known))}.'
+        )
+    given = {'each_image_once': False} | rules
+    return Rules(levels=levels, tolerance=tolerance, top_k=top_k, engine=engine, **given)
 
 
 def _opened(scores: Any, ids: Any, content: Any) -> score_stream.Table:

@@ -1,7 +1,5 @@
 """The public face: tables of any origin, the same pairs from all of them."""
 
-import functools
-import importlib
 import itertools
 import json
 import pathlib
@@ -91,9 +89,7 @@ def test_the_pairs_of_a_streamed_table_do_not_depend_on_chunks(
         return rows(self, columns, size, share)
 
     monkeypatch.setattr(score_stream.Table, 'batches', counted)
-    module = importlib.import_module('iqa_jax.competition.gmad')
-    monkeypatch.setattr(module, 'Rules', functools.partial(module.Rules, chunk_size=chunk_size))
-    assert _gmad(tmp_path / 'scores.parquet', **rules).equals(expected)
+    assert _gmad(tmp_path / 'scores.parquet', **rules, chunk_size=chunk_size).equals(expected)
     assert set(seen) == {chunk_size * jax.local_device_count()}
 
 
@@ -151,7 +147,7 @@ def test_merging_keeps_every_reason(table):
 
 
 def test_rated_images_are_not_shown_and_the_cap_counts_contents(table):
-    first = _gmad(table, top_k=2, content='ref', max_per_content=1, each_image_once=True)
+    first = _gmad(table, top_k=2, content='ref', max_per_ref=1, each_image_once=True)
     used = {*first['image_id_best'].to_pylist(), *first['image_id_worst'].to_pylist()}
     refs = first['ref_id_best'].to_pylist() + first['ref_id_worst'].to_pylist()
     assert len(set(refs)) == len(refs) == 2 * len(first)
@@ -182,6 +178,8 @@ def test_bad_calls_get_one_sentence(table, tmp_path, monkeypatch):
         iqa_jax.gmad(table, [], ['a'])
     with pytest.raises(ValueError, match='does not compete with itself'):
         iqa_jax.gmad(table, ['a'], ['a'], higher_is_better=HIGHER)
+    with pytest.raises(ValueError, match='gmad has no argument level; there are'):
+        iqa_jax.gmad(table, ['a'], ['model'], level=3)
     with pytest.raises(ValueError, match="content='photo' is not a column; there are"):
         iqa_jax.gmad(table, ['a'], ['model'], content='photo')
     with pytest.raises(ValueError, match="'a' hold 1 NaN and 0 infinite values among 700"):
@@ -203,7 +201,7 @@ def test_kadid_gives_the_published_correlations_and_the_metrics_failures(kadid):
     mappings = {name: fit_logistic(kadid[name].to_numpy(), opinions) for name in METRICS}
     found = iqa_jax.gmad(
         kadid, METRICS, METRICS, ids='dist_img', content='ref_img', mappings=mappings,
-        higher_is_better=DISTANCES, merge=False, max_per_content=None,
+        higher_is_better=DISTANCES, merge=False, max_per_ref=None,
     )  # fmt: skip
     human = dict(zip(kadid['dist_img'].to_pylist(), opinions, strict=True))
     rows = found.to_pylist()
