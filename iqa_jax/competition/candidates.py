@@ -26,19 +26,25 @@ class Column(NamedTuple):
     scale: Callable[[np.ndarray], np.ndarray]
 
 
+def as_it_is(scores: np.ndarray) -> np.ndarray:
+    """The scale of scores that compete as they are."""
+    return scores
+
+
 class Candidates(NamedTuple):
     """Images in order of their ids, with everything that choosing pairs needs.
 
-    `ids` and `contents` (or None), Arrow arrays [n]; `scores` float32 [columns, n]; `out` bool [n],
-    images not to be shown; for each meeting `highs` and `lows` int [attackers, levels, K], numbers
-    of images, best first, equal scores in order of id, -1 where a level holds fewer. `extremes`:
-    smallest and largest score of each column in the whole table, float32 [columns, 2]; `images` in
-    the table. `whole`: the n images are all of the table, not only those listed.
+    `ids` and `contents` (or None), Arrow arrays [n]; `scores`, float32 [n] of each column; `out`
+    bool [n], images not to be shown; for each meeting `highs` and `lows` int [attackers, levels,
+    K], numbers of images, best first, equal scores in order of id, -1 where a level holds fewer;
+    None where nobody asked. `extremes`: smallest and largest score of each column in the whole
+    table, float32 [columns, 2]; `images` in the table. `whole`: the n images are all of the table,
+    not only those listed.
     """
 
     ids: pa.Array
     contents: pa.Array | None
-    scores: np.ndarray
+    scores: list[np.ndarray]
     out: np.ndarray
     highs: list[np.ndarray] | None
     lows: list[np.ndarray] | None
@@ -53,6 +59,9 @@ class Pass:
     def __init__(self, table: Table, columns: Sequence[Column], batch_size: int):
         self._table, self._columns, self._batch_size = table, columns, batch_size
         self._names = list(dict.fromkeys(column.name for column in columns))
+        self._plain = all(column.scale is as_it_is for column in columns) and len(columns) == len(
+            self._names
+        )
         self._images = 0
         self._bad = np.zeros((2, len(self._names)), np.int64)
         self._extremes = np.tile(np.float32([np.inf, -np.inf]), (len(columns), 1))
@@ -62,14 +71,20 @@ class Pass:
         share = (parallel.process_index(), parallel.process_count())
         for batch in self._table.batches(self._names, self._batch_size, share):
             self._images += batch.scores.shape[1]
-            if not np.isfinite(batch.scores).all():
+            scores = self._scaled(batch.scores)
+            smallest, largest = scores.min(1), scores.max(1)
+            if not (np.isfinite(smallest) & np.isfinite(largest)).all():  # as NaN spreads to both
                 self._bad += np.isnan(batch.scores).sum(1), np.isinf(batch.scores).sum(1)
-            row = {name: i for i, name in enumerate(self._names)}
-            scores = [column.scale(batch.scores[row[column.name]]) for column in self._columns]
-            scores = np.stack(scores).astype(np.float32, copy=False)
-            self._extremes[:, 0] = np.minimum(self._extremes[:, 0], scores.min(1))
-            self._extremes[:, 1] = np.maximum(self._extremes[:, 1], scores.max(1))
+            self._extremes[:, 0] = np.minimum(self._extremes[:, 0], smallest)
+            self._extremes[:, 1] = np.maximum(self._extremes[:, 1], largest)
             yield batch, scores
+
+    def _scaled(self, raw: np.ndarray) -> np.ndarray:
+        if self._plain:
+            return raw
+        row = {name: i for i, name in enumerate(self._names)}
+        scores = [column.scale(raw[row[column.name]]) for column in self._columns]
+        return np.stack(scores).astype(np.float32, copy=False)
 
     def close(self) -> tuple[int, np.ndarray]:
         """Number of images and extremes of the columns.
@@ -142,12 +157,13 @@ def _excluded(ids: pa.Array, exclude: Collection) -> np.ndarray:
 def _of_memory(table, columns, exclude, found, extremes) -> Candidates:
     column = {name: table.where[name].to_numpy() for name in {c.name for c in columns}}
     scores = [c.scale(column[c.name].astype(np.float32, copy=False)) for c in columns]
+    scores = [x.astype(np.float32, copy=False) for x in scores]
     ids = table.where[table.id_column].combine_chunks()
     contents = table.content_column and table.where[table.content_column].combine_chunks()
     return Candidates(
         ids,
         contents,
-        np.stack(scores).astype(np.float32, copy=False),
+        scores,
         _excluded(ids, exclude),
         *(_halves([x.index for x in found]) if found else (None, None)),
         extremes,
@@ -242,7 +258,7 @@ def _of_notes(notes, table, found, extremes, images) -> Candidates:
     return Candidates(
         ids,
         together['content'].combine_chunks() if table.content_column else None,
-        np.stack([together[name].to_numpy() for name in names]),
+        [together[name].to_numpy() for name in names],
         np.zeros(len(ids), bool),
         *_halves([renumbered(of_meeting) for of_meeting in found]),
         extremes,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from iqa_jax.competition import quantiles
-from iqa_jax.competition.candidates import Column, Pass
+from iqa_jax.competition.candidates import Column, Pass, as_it_is
 from iqa_jax.data.score_stream import Table
 
 _PERCENTILES = np.array([0.001, 0.999])
@@ -48,11 +48,6 @@ def columns(
         Column(source, functools.partial(_mapped, name, scale[name], sign))
         for (name, source), sign in zip(names.items(), signs, strict=True)
     ]
-
-
-def as_it_is(scores: np.ndarray) -> np.ndarray:
-    """The scores themselves."""
-    return scores
 
 
 def clipped(scale: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

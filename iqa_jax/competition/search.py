@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iqa_jax.competition import levels, scales, sliding
-from iqa_jax.competition.candidates import Candidates, Column, collect, hold
+from iqa_jax.competition.candidates import Candidates, Column, as_it_is, collect, hold
 from iqa_jax.competition.lists import Meeting
 from iqa_jax.competition.rules import Rules
 from iqa_jax.competition.selection import Contest, Selection, Unsettled
@@ -71,7 +71,7 @@ def search(
     numbers = {name: i for i, name in enumerate(names, 1)}
     return run(
         score_stream.of_columns(columns, image_ids, ref_ids),
-        [Column(name, scales.as_it_is) for name in columns],
+        [Column(name, as_it_is) for name in columns],
         [Match(role, (defender_name, 0), numbers)],
         Rules(**rules),
         exclude or (),

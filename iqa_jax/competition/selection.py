@@ -81,10 +81,9 @@ class Selection:
         self.reasons: list[list[dict]] = []
         self._each_image_once = each_image_once
         self._shown = np.zeros(size, bool)
-        capped = contents is not None and max_per_content is not None
-        # Without a cap every image is a content of its own.
-        self._contents = contents if capped else np.arange(size)
-        self._room = np.full(self._contents.max(initial=0) + 1, max_per_content if capped else 1)
+        self._capped = contents is not None and max_per_content is not None
+        self._contents = contents if self._capped else np.zeros(0, int)
+        self._room = np.full(self._contents.max(initial=-1) + 1, max_per_content)
 
     def add_best(self, contest: Contest, rank: int) -> None:
         """Give `contest` the allowed pair of largest worth, if one has a worth above 0.
@@ -101,7 +100,8 @@ class Selection:
             self.pairs.append(pair)
             self.reasons.append([])
             for image in pair:
-                self._room[self._contents[image]] -= not self._shown[image]
+                if self._capped:
+                    self._room[self._contents[image]] -= not self._shown[image]
                 self._shown[image] = True
         best, worst = self.pairs[shown]
         contest.own += [best, worst]
@@ -175,7 +175,9 @@ class Selection:
         """Best pair among all of the level: bounds first, then whoever leads them is looked at."""
         level = contest.reach()
         members = level.members
-        free = self._may_be_shown(contest, members) & ~contest.out[members]
+        free = self._may_be_shown(contest, members)
+        if contest.out.any():
+            free &= ~contest.out[members]
         attacker = contest.attacker[members].astype(np.float64)
         defender = contest.defender[members].astype(np.float64)
         bounds = sliding.upper_bounds(level, attacker, defender, free, contest.disagreement)
@@ -194,12 +196,18 @@ class Selection:
 
     def _may_be_shown(self, contest: Contest, images: np.ndarray) -> np.ndarray:
         """Bool mask: single use and the cap leave these images to `contest`."""
-        shown = self._shown[images]
-        free = ~shown if self._each_image_once else ~np.isin(images, contest.own)
-        return free & (shown | (self._room[self._contents[images]] > 0))
+        if self._each_image_once:
+            free = ~self._shown[images]
+        else:
+            free = ~np.isin(images, contest.own)
+        if self._capped:
+            free &= self._shown[images] | (self._room[self._contents[images]] > 0)
+        return free
 
     def _room_for(self, best: int, worst: np.ndarray) -> np.ndarray:
         """Bool mask: does the cap let these images stand beside `best`?"""
+        if not self._capped:
+            return np.ones(len(worst), bool)
         content = self._contents[best]
         needed = 2 - self._shown[worst].astype(int) - int(self._shown[best])
         return (self._contents[worst] != content) | (needed <= self._room[content])

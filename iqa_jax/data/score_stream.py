@@ -120,7 +120,9 @@ class Table:
         names = list(dict.fromkeys([self.id_column, *columns]))
         if self.content_column:
             names = list(dict.fromkeys([*names, self.content_column]))
-        reader = self._record_batches(names, size, share)
+        reader = (
+            self._batch(*found, columns) for found in self._record_batches(names, size, share)
+        )
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             coming = pool.submit(next, reader, None)
             while True:
@@ -129,7 +131,7 @@ class Table:
                 if found is None:
                     return
                 coming = pool.submit(next, reader, None)
-                yield self._batch(*found, columns)
+                yield found
 
     def load(self, columns: Sequence[str]) -> 'Table':
         """The given columns of the whole table in memory, in order of id."""
@@ -149,7 +151,8 @@ class Table:
     def _record_batches(self, names, size, share) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         part, parts = share
         if not self.in_memory and self.where.suffix == '.parquet':
-            file = pq.ParquetFile(self.where)
+            # Buffered ahead, the whole file would be held.
+            file = pq.ParquetFile(self.where, pre_buffer=False)
             yield from _of_parquet(file, names, size, share, self.name)
             return
         if self.in_memory:

@@ -240,7 +240,20 @@ def lanes(fn: Callable) -> Callable:
       A function of (states, shared, chunk): trees of arrays [local devices, ...], `shared` apart,
       which all devices see; the states are donated. Nothing joins the devices: merge the states.
     """
-    return jax.pmap(fn, in_axes=(0, None, 0), donate_argnums=0, devices=jax.local_devices())
+    mapped = jax.pmap(
+        fn,
+        axis_name=AXIS,
+        in_axes=(0, None, 0),
+        donate_argnums=0,
+        devices=jax.local_devices(),
+    )
+
+    def call(states: Any, shared: Any, chunk: Any) -> Any:
+        if not _is_placed(states, _divided()):  # as they leave, or the second call compiles again
+            states = jax.device_put(states, _divided())
+        return mapped(states, shared, chunk)
+
+    return call
 
 
 def gather_bytes(data: bytes) -> list[bytes]:
