@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from iqa_jax.competition import windows
+from iqa_jax.competition import lists, windows
 
 _HALF = 16  # bits of a key that one pass settles
 
@@ -14,14 +14,15 @@ def streamed(
 ) -> np.ndarray:
     """Quantiles of float32 columns, float64 [columns, shares], linear between neighbours.
 
-    `batches` starts a pass over the table, arrays [columns, B] of finite scores; two passes are
-    made, and what is held does not grow with the table. `shares` [S] in 0..1. As `numpy.quantile`
+    `batches` starts a pass over this process's part of the table, arrays [columns, B] of finite
+    scores; two passes are made, and what is held does not grow with the table. `shares` [S] in 0..1. As `numpy.quantile`
     of the columns in float64, whatever the batches.
     """
     counts = np.zeros((columns, 1 << _HALF), np.int64)
     for batch in batches():
         for column, keys in enumerate(windows.keys(batch)):
             counts[column] += np.bincount(_upper(keys), minlength=1 << _HALF)
+    counts = np.sum(lists.gathered(counts), 0)
     size = int(counts[0].sum())
     position = np.asarray(shares, np.float64) * (size - 1)
     below = np.floor(position).astype(np.int64)
@@ -39,6 +40,8 @@ def streamed(
         for (column, u), count in within.items():
             low = keys[column][top[column] == u] & ((1 << _HALF) - 1)
             count += np.bincount(low, minlength=1 << _HALF)
+    parts = lists.gathered(within)
+    within = {key: np.sum([part[key] for part in parts], 0) for key in within}
     values = np.empty((columns, len(ranks)))
     for column in range(columns):
         for i, (rank, u) in enumerate(zip(ranks, upper[column], strict=True)):

@@ -196,10 +196,8 @@ class Selection:
 
     def _may_be_shown(self, contest: Contest, images: np.ndarray) -> np.ndarray:
         """Bool mask: single use and the cap leave these images to `contest`."""
-        if self._each_image_once:
-            free = ~self._shown[images]
-        else:
-            free = ~np.isin(images, contest.own)
+        taken = self._shown[images] if self._each_image_once else np.isin(images, contest.own)
+        free = ~taken
         if self._capped:
             free &= self._shown[images] | (self._room[self._contents[images]] > 0)
         return free
