@@ -15,8 +15,9 @@ def streamed(
     """Quantiles of float32 columns, float64 [columns, shares], linear between neighbours.
 
     `batches` starts a pass over this process's part of the table, arrays [columns, B] of finite
-    scores; two passes are made, and what is held does not grow with the table. `shares` [S] in 0..1. As `numpy.quantile`
-    of the columns in float64, whatever the batches.
+    scores; two passes are made, and what is held does not grow with the table. `shares` [S] in
+    0..1. As `numpy.quantile` of the columns in float64, whatever the batches and processes, all of
+    which must call it.
     """
     counts = np.zeros((columns, 1 << _HALF), np.int64)
     for batch in batches():
