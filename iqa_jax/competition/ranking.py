@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
+import scipy.special
 
 from iqa_jax.competition import global_scores
 from iqa_jax.competition.screening import pair_numbers
@@ -17,6 +18,7 @@ from iqa_jax.data import tables
 OVER = ('raters', 'pairs')
 KINDS = ('aggressiveness', 'resistance')
 _BATCH = 4_000_000  # numbers in the largest array worked on at once
+_MOST_UNDEFINED = 0.1  # share of samples without a score, above which there is no interval
 _TAIL = 2.5  # percent outside a 95 % interval, on each side
 
 
@@ -158,6 +160,12 @@ def _resampled(
     return found[0], found[1]
 
 
+def weight_variance(count: np.ndarray | int) -> np.ndarray:
+    """Variance of the bootstrap's weights of `count` raters or pairs; of one as if of two."""
+    n = np.maximum(count, 2)
+    return n / (n - 1) * (scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975)) ** 2
+
+
 def _random_weights(rng: np.random.Generator, spread: np.ndarray, size: int) -> np.ndarray:
     """Independent gamma weights [len(spread), size] of mean 1 and variance `spread`."""
     return rng.gamma(1 / spread[:, None], spread[:, None], (len(spread), size))
@@ -175,13 +183,13 @@ def bootstrap(
     """Resampled A and R, float64 [resamples, M, M] each, as of `matrices`.
 
     Raters, pairs of images or both (crossed) get random weights, in a Bayesian bootstrap: gamma
-    with mean 1 and variance n / (n - 1), which makes the variance of a mean of n unbiased. n is the
-    number of raters, or of pairs in the smallest contest (all levels) a pair serves. Weights of a
-    rater and of a pair multiply, and hold for all their answers. With 'pairs' a level weighs as
-    much as its pairs do in the sample: with one pair per level the spread between levels enters,
-    so intervals are conservative, and the noise of single answers counts three times with both.
-    Where a contest has one pair only, 'pairs' adds nothing. Raises ValueError.
-    Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
+    with mean 1 and variance n / (n - 1) (t / 1.96)^2, t being Student's for n - 1 degrees of
+    freedom, so that intervals of few are not too narrow. n is the number of raters, or of pairs in
+    the smallest contest (all levels) a pair serves. Weights of a rater and of a pair multiply, and
+    hold for all their answers. With 'pairs' a level weighs as much as its pairs do in the sample:
+    with one pair per level the spread between levels enters, which is conservative, and with both
+    the noise of single answers counts three times. Where a contest has one pair only, 'pairs' adds
+    nothing. Raises ValueError. Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
     """
     if not over or not set(over) <= set(OVER):
         raise ValueError(f"over must be 'raters', 'pairs' or both, not {list(over)}.")
@@ -196,8 +204,8 @@ def bootstrap(
     smallest = np.full(pairs, pairs)
     np.minimum.at(smallest, design.pair_of, size[contest])
     spread = {
-        'raters': np.full(raters, raters / max(raters - 1, 1)),
-        'pairs': smallest / np.maximum(smallest - 1, 1),
+        'raters': np.full(raters, weight_variance(raters)),
+        'pairs': weight_variance(smallest),
     }
     # One stream each, so that pairs are drawn alike with and without raters.
     streams = {name: np.random.default_rng([seed, i]) for i, name in enumerate(OVER)}
@@ -230,9 +238,10 @@ def rank(
     `weights` as for `matrices`, `resampling` are keywords of `bootstrap`. Returns `preference`,
     `answers`, `pairs` as of `mean_preferences`, and for 'aggressiveness' and 'resistance' each
     `matrix` [M, M, 3], `score` and `rank` (1 best), method -> [M, 3], and `undefined`, method ->
-    samples without a score of every ranked model, which its intervals leave out. Low and high are
-    percentiles of the samples; those of matrix and score are moved by what the median sample
-    differs from the value, since |p| only grows with noise. Raises ValueError.
+    samples without a score of every ranked model, which its intervals leave out; they are nan
+    where that is more than a tenth. Low and high are percentiles of the samples; those of matrix
+    and score are moved by what the median sample differs from the value, since |p| only grows with
+    noise. Raises ValueError.
     """
     weights = np.asarray(weights, np.float64)
     p, answers, pairs = mean_preferences(preferences, models, np.shape(weights)[-1])
@@ -248,8 +257,9 @@ def rank(
             drawn = global_scores.global_scores(sample, method, prior_std=prior_std)
             lost = (np.isnan(drawn) & ~np.isnan(score)).any(-1)
             part['undefined'][method] = int(lost.sum())
-            part['score'][method] = _interval(score, drawn[~lost])
-            place, places = global_scores.ranks(score), global_scores.ranks(drawn[~lost])
+            drawn = drawn[:0] if lost.mean() > _MOST_UNDEFINED else drawn[~lost]
+            part['score'][method] = _interval(score, drawn)
+            place, places = global_scores.ranks(score), global_scores.ranks(drawn)
             ends = _percentiles(places, place, (_TAIL, 100 - _TAIL), method='nearest')
             part['rank'][method] = np.stack([place, *ends], -1)
         found[kind] = part
