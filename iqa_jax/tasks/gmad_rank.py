@@ -1,0 +1,261 @@
+"""gmad_rank: gMAD pairs and what people answered -> who attacks well, who resists, who wins."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax.competition import budget, preferences, ranking, screening, search, windows
+from iqa_jax.competition.global_scores import METHODS
+from iqa_jax.data import manifest, score_columns, tables
+from iqa_jax.evaluation import figures_competition
+from iqa_jax.runtime import artifacts, stages
+from iqa_jax.tasks import opening
+from iqa_jax.tasks.repeat_results import plain
+
+KEYS = {
+    'pairs', 'votes', 'manifest', 'splits', 'columns', 'levels', 'window', 'half_width',
+    'screening', 'over', 'resamples', 'method', 'prior_std', 'budget', 'seed',
+}  # fmt: skip
+BUDGET_KEYS = {'pairs', 'raters', 'spreads', 'half_width'}
+ENDS = ('', '_low', '_high')
+
+
+def run(config: dict, workdir: str | Path) -> dict:
+    """Writes ranking.csv, aggressiveness.csv, resistance.csv, contests.csv, preferences.parquet,
+    raters.csv, results.json, matrices.svg, ranking.svg, quarantine.csv and, unless
+    `budget.pairs` is empty, budget.csv.
+
+    `pairs` is of the gmad stage and `votes` of the study: votes on images, or a table of answers to
+    pairs (rater_id, image_id_a, image_id_b, preference). How many images each level of a defender
+    has comes from the metadata of `pairs` (level_images) or from `columns`, label -> {'scores',
+    'column'}, with the images and the rule of levels that the search had.
+
+    Raises:
+      ValueError: no answer can be used, or a model of the pairs is not among `columns`.
+    """
+    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    _check(config)
+    inputs = [config['pairs'], config['votes']]
+    if config['columns']:
+        inputs += [config['manifest'], *(c['scores'] for c in config['columns'].values())]
+    stage = stages.Stage('gmad_rank', workdir, given, inputs=inputs)
+    if (summary := stage.done()) is not None:
+        return summary
+    start = time.monotonic()
+    pairs, pairs_meta = tables.read(config['pairs'])
+    rounds, left_out = preferences.contests(pairs)
+    models = sorted({*rounds['defender'].tolist(), *rounds['attacker'].tolist()})
+    weights, without_score = _level_weights(models, rounds, pairs_meta, config)
+    answers, unusable, counts = _answers(rounds, config)
+    left_out += unusable + without_score
+    raters = screening.screen(answers, config['screening'])
+    excluded = raters['rater_id'][raters['excluded']]
+    kept = tables.select(answers, ~np.isin(answers['rater_id'], excluded))
+    if not len(kept['preference']):
+        raise ValueError(
+            f'No answer of {config["votes"]} to a pair of {config["pairs"]} can be used: '
+            f'{json.dumps(counts)}, {len(excluded)} raters excluded.'
+        )
+    found = ranking.rank(
+        kept, models, weights,
+        prior_std=config['prior_std'], over=config['over'], resamples=config['resamples'],
+        seed=config['seed'],
+    )  # fmt: skip
+    planned, spreads = _planned(kept, found, weights, config)
+    simulated = bool(answers['simulated'].any())
+    results = {
+        'models': models,
+        'simulated': simulated,
+        'level_weights': weights,
+        'counts': counts,
+        'excluded': excluded,
+        'method': config['method'],
+        'spreads': spreads,
+        'cheapest': planned and budget.cheapest(planned, config['budget']['half_width']),
+    } | found
+    outputs = _write(results, answers, raters, planned, left_out, workdir, stage.fingerprint)
+    summary = {
+        'models': len(models),
+        'contests': int((found['answers'] > 0).sum()),
+        'pairs': counts['pairs'],
+        'preferences': len(kept['preference']),
+        'excluded': len(excluded),
+        'quarantined': len(left_out),
+        'seconds': time.monotonic() - start,
+        'headline': _headline(results),
+        'artifact': 'ranking.csv',
+    }
+    return stage.finish(summary, outputs)
+
+
+def _check(config: dict) -> None:
+    opening.check_keys(config['budget'], BUDGET_KEYS, 'config.budget')
+    for key, known in (('method', METHODS), ('screening', screening.RULES)):
+        if config[key] not in known:
+            raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(known)}.')
+
+
+def _level_weights(
+    models: list[str], rounds: tables.Table, meta: dict, config: dict
+) -> tuple[np.ndarray, list[dict]]:
+    """How many of each defender's images each level has, [M, levels], in any unit for each, and
+    images without a score.
+
+    Models that only attack have no levels: their row is 0.
+    """
+    levels = config['levels']
+    if len(rounds['level']) and rounds['level'].max() >= levels:
+        raise ValueError(
+            f'{config["pairs"]} has level {rounds["level"].max()}, but config.levels={levels}; '
+            'take the levels, window and half_width of the search.'
+        )
+    weights = np.zeros((len(models), levels))
+    defenders = sorted({*rounds['defender'].tolist()})
+    known = meta.get('level_images', {})
+    if set(defenders) <= set(known):
+        for name in defenders:
+            weights[models.index(name), : len(known[name])] = known[name]
+        return weights, []
+    if unknown := sorted(set(defenders) - set(config['columns'])):
+        raise ValueError(
+            f'{config["pairs"]} has the defender {unknown[0]}, whose scores config.columns does '
+            f'not name; it names {", ".join(config["columns"]) or "none"}.'
+        )
+    pool = manifest.in_splits(
+        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
+    )
+    _, scores, left_out = score_columns.oriented(
+        pool['image_id'], config['columns'], score_columns.opened(config['columns'])
+    )
+    rule = {'levels': levels, 'window': config['window'], 'half_width': config['half_width']}
+    for name in defenders:
+        # As the search has it: a defender's scores in points of 100, saturated at both ends.
+        points = search.percentile_scale(scores[name]).clip(0, 100)
+        shares = ranking.level_shares(points, *windows.level_windows(points, **rule))
+        weights[models.index(name)] = shares
+    return weights, left_out
+
+
+def _answers(rounds: tables.Table, config: dict) -> tuple[tables.Table, list[dict], dict]:
+    """Preferences of either kind of votes table, what of it cannot be used, and counts."""
+    votes, meta = tables.read(config['votes'])
+    if meta.get('simulated') and 'simulated' not in votes:
+        votes['simulated'] = np.ones(len(votes['rater_id']), bool)
+    if 'vote' in votes:
+        return preferences.from_votes(rounds, votes)
+    if 'preference' in votes:
+        return preferences.from_answers(rounds, votes)
+    raise ValueError(
+        f'{config["votes"]} has neither a column vote (of images) nor preference (of pairs); it '
+        f'has {", ".join(votes)}.'
+    )
+
+
+def _planned(
+    kept: tables.Table, found: dict, weights: np.ndarray, config: dict
+) -> tuple[tables.Table | None, dict | None]:
+    """The budget's table and the spreads it rests on; None where no plan is asked for."""
+    asked = config['budget']
+    if not asked['pairs']:
+        return None, None
+    try:
+        spreads = asked['spreads'] or budget.spreads(kept)
+    except ValueError as error:
+        raise ValueError(
+            f'config.budget: {error} config.budget.spreads takes them; budget.pairs=() plans none.'
+        ) from error
+    planned = budget.plan(
+        found['aggressiveness']['matrix'][..., 0], spreads, asked['pairs'], asked['raters'],
+        level_weights=weights, over=config['over'], method=config['method'],
+        prior_std=config['prior_std'], seed=config['seed'],
+    )  # fmt: skip
+    return planned, spreads
+
+
+def _headline(results: dict) -> str:
+    parts = []
+    for kind, word in (('aggressiveness', 'most aggressive'), ('resistance', 'most resistant')):
+        places = results[kind]['rank'][results['method']]
+        if np.isfinite(places[:, 0]).any():
+            best = int(np.nanargmin(places[:, 0]))
+            ends = '-'.join(f'{end:.0f}' for end in places[best, 1:])
+            parts.append(f'{word} {results["models"][best]} (rank {ends})')
+    text = ', '.join(parts) or 'no ranking: no two models attacked each other'
+    return text + (', SIMULATED observers' if results['simulated'] else '')
+
+
+def _write(
+    results: dict,
+    answers: tables.Table,
+    raters: tables.Table,
+    planned: tables.Table | None,
+    left_out: list[dict],
+    workdir: Path,
+    mark: str,
+) -> list[Path]:
+    """Commits everything; returns the paths."""
+    models, meta = results['models'], {'simulated': results['simulated']}
+    kinds = {kind: results[kind] for kind in ranking.KINDS}
+    written = {
+        'preferences.parquet': answers,
+        'raters.csv': raters,
+        'ranking.csv': _ranking_table(results),
+        'contests.csv': _contest_table(results),
+    }
+    for kind, sides in zip(kinds, ('attacker / defender', 'defender / attacker'), strict=True):
+        rows = dict(zip(models, kinds[kind]['matrix'][..., 0].T, strict=True))
+        written[f'{kind}.csv'] = {sides: np.array(models, object)} | rows
+    if planned is not None:
+        written['budget.csv'] = planned
+    for name, table in written.items():
+        tables.write(workdir / name, table, meta, mark)
+    first = np.argsort(kinds['aggressiveness']['rank'][results['method']][:, 0], kind='stable')
+    drawn = [[models[i] for i in first]]
+    drawn += [part['matrix'][first][:, first, 0] for part in kinds.values()]
+    chosen = {
+        kind: np.concatenate([part[x][results['method']] for x in ('score', 'rank')], axis=1)
+        for kind, part in kinds.items()
+    }
+    files = {
+        'results.json': json.dumps(plain(_listed(results)), indent=1, sort_keys=True).encode(),
+        'quarantine.csv': tables.quarantine_csv(left_out),
+        'matrices.svg': figures_competition.matrices(*drawn, results['simulated']),
+        'ranking.svg': figures_competition.ranking(
+            models, **chosen, simulated=results['simulated']
+        ),
+    }
+    for name, data in files.items():
+        artifacts.commit(workdir / name, data, fingerprint=mark, meta=meta)
+    return [workdir / name for name in (*written, *files)]
+
+
+def _ranking_table(results: dict) -> tables.Table:
+    """One row per model, the most aggressive first."""
+    table = {'model': np.array(results['models'], object)}
+    for kind in ranking.KINDS:
+        for what in ('score', 'rank'):
+            values = results[kind][what][results['method']]
+            table |= {f'{kind}_{what}{end}': values[:, i] for i, end in enumerate(ENDS)}
+    table['simulated'] = np.full(len(results['models']), results['simulated'])
+    return tables.select(table, np.argsort(table['aggressiveness_rank'], kind='stable'))
+
+
+def _contest_table(results: dict) -> tables.Table:
+    """One row per attacker and defender that met, with everything known of it."""
+    models = np.array(results['models'], object)
+    i, j = np.nonzero(results['pairs'].sum(-1))
+    table = {'attacker': models[i], 'defender': models[j]}
+    table |= {name: results[name].sum(-1)[i, j] for name in ('pairs', 'answers')}
+    for kind, rows, columns in (('aggressiveness', i, j), ('resistance', j, i)):
+        values = results[kind]['matrix'][rows, columns]
+        table |= {f'{kind}{end}': values[:, n] for n, end in enumerate(ENDS)}
+    return table | {'simulated': np.full(len(i), results['simulated'])}
+
+
+def _listed(value: object) -> object:
+    """The same with lists for arrays."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
