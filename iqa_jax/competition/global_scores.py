@@ -173,8 +173,8 @@ def _perron(wins: np.ndarray, met: np.ndarray | None = None) -> np.ndarray:
         if change < 1e-14:
             break
     image = np.matmul(matrix, vector)
-    value = image.max(-2, keepdims=True) / vector.max(-2, keepdims=True)
-    settled = (np.abs(image / value - vector) < _RESIDUAL).all((-1, -2))
+    value = image.max(-2, keepdims=True)  # the vector's largest entry is 1
+    settled = (np.abs(image - value * vector) < _RESIDUAL * value).all((-1, -2))
     with np.errstate(divide='ignore', invalid='ignore'):
         logs = np.where(met, np.log(vector[..., 0]), 0)
         logs = logs - logs.sum(-1, keepdims=True) / np.maximum(met.sum(-1, keepdims=True), 1)

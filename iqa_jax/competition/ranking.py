@@ -161,14 +161,21 @@ def _resampled(
 
 
 def weight_variance(count: np.ndarray | int) -> np.ndarray:
-    """Variance of the bootstrap's weights of `count` raters or pairs; of one as if of two."""
+    """Variance of the bootstrap's weights of `count` raters or pairs; of one as if of two.
+
+    With it a resampled mean of n >= 5 has (t / 1.96)^2 times its unbiased variance, t being
+    Student's for n - 1 degrees of freedom. Of fewer it would be infinite; it ends at n.
+    """
     n = np.maximum(count, 2)
-    return n / (n - 1) * (scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975)) ** 2
+    wider = (scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975)) ** 2
+    # Gamma weights of variance v over their sum give a mean the variance (n - 1) / n v / (n + v).
+    return np.where(n < 5, n, np.minimum(n, wider * n / np.maximum(n - 1 - wider, 1)))
 
 
 def _random_weights(rng: np.random.Generator, spread: np.ndarray, size: int) -> np.ndarray:
     """Independent gamma weights [len(spread), size] of mean 1 and variance `spread`."""
-    return rng.gamma(1 / spread[:, None], spread[:, None], (len(spread), size))
+    # Sample by sample, so that the size of the parts does not matter.
+    return rng.gamma(1 / spread, spread, (size, len(spread))).T
 
 
 def bootstrap(
@@ -183,13 +190,13 @@ def bootstrap(
     """Resampled A and R, float64 [resamples, M, M] each, as of `matrices`.
 
     Raters, pairs of images or both (crossed) get random weights, in a Bayesian bootstrap: gamma
-    with mean 1 and variance n / (n - 1) (t / 1.96)^2, t being Student's for n - 1 degrees of
-    freedom, so that intervals of few are not too narrow. n is the number of raters, or of pairs in
-    the smallest contest (all levels) a pair serves. Weights of a rater and of a pair multiply, and
-    hold for all their answers. With 'pairs' a level weighs as much as its pairs do in the sample:
-    with one pair per level the spread between levels enters, which is conservative, and with both
-    the noise of single answers counts three times. Where a contest has one pair only, 'pairs' adds
-    nothing. Raises ValueError. Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
+    with mean 1 and the variance of `weight_variance`, so that intervals of few are as wide as
+    Student's t makes them. n is the number of raters, or of pairs in the smallest contest (all
+    levels) a pair serves. Weights of a rater and of a pair multiply, and hold for all their
+    answers. With 'pairs' a level weighs as much as its pairs do in the sample: with one pair per
+    level the spread between levels enters, which is conservative, and with both the noise of single
+    answers counts three times. Where a contest has one pair only, 'pairs' adds nothing. Raises
+    ValueError. Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
     """
     if not over or not set(over) <= set(OVER):
         raise ValueError(f"over must be 'raters', 'pairs' or both, not {list(over)}.")

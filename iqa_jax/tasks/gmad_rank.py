@@ -44,41 +44,27 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done()) is not None:
         return summary
     start = time.monotonic()
-    pairs, pairs_meta = tables.read(config['pairs'])
+    pairs, meta = tables.read(config['pairs'])
     rounds, left_out = preferences.contests(pairs)
-    models = sorted({*rounds['defender'].tolist(), *rounds['attacker'].tolist()})
-    weights, without_score = _level_weights(models, rounds, pairs_meta, config)
     answers, unusable, counts = _answers(rounds, config)
-    left_out += unusable + without_score
     raters = screening.screen(answers, config['screening'])
-    excluded = raters['rater_id'][raters['excluded']]
+    excluded = raters['rater_id'][raters['excluded']].tolist()
     kept = tables.select(answers, ~np.isin(answers['rater_id'], excluded))
     if not len(kept['preference']):
         raise ValueError(
             f'No answer of {config["votes"]} to a pair of {config["pairs"]} can be used: '
             f'{json.dumps(counts)}, {len(excluded)} raters excluded.'
         )
-    found = ranking.rank(
-        kept, models, weights,
-        prior_std=config['prior_std'], over=config['over'], resamples=config['resamples'],
-        seed=config['seed'],
-    )  # fmt: skip
-    planned, spreads = _planned(kept, found, weights, config)
-    simulated = bool(answers['simulated'].any())
-    results = {
-        'models': models,
-        'simulated': simulated,
-        'level_weights': weights,
-        'counts': counts,
-        'excluded': excluded,
-        'method': config['method'],
-        'spreads': spreads,
-        'cheapest': planned and budget.cheapest(planned, config['budget']['half_width']),
-    } | found
+    models = sorted({*rounds['defender'].tolist(), *rounds['attacker'].tolist()})
+    weights, without_score = _level_weights(models, rounds, meta, config)
+    left_out += unusable + without_score
+    results, planned = _results(kept, models, weights, config)
+    results |= {'simulated': bool(answers['simulated'].any()), 'counts': counts}
+    results |= {'excluded': excluded}
     outputs = _write(results, answers, raters, planned, left_out, workdir, stage.fingerprint)
     summary = {
         'models': len(models),
-        'contests': int((found['answers'] > 0).sum()),
+        'contests': int((results['answers'] > 0).sum()),
         'pairs': counts['pairs'],
         'preferences': len(kept['preference']),
         'excluded': len(excluded),
@@ -88,6 +74,23 @@ def run(config: dict, workdir: str | Path) -> dict:
         'artifact': 'ranking.csv',
     }
     return stage.finish(summary, outputs)
+
+
+def _results(
+    kept: tables.Table, models: list[str], weights: np.ndarray, config: dict
+) -> tuple[dict, tables.Table | None]:
+    """What results.json has of the statistics, and the budget's table."""
+    found = ranking.rank(
+        kept, models, weights,
+        prior_std=config['prior_std'], over=config['over'], resamples=config['resamples'],
+        seed=config['seed'],
+    )  # fmt: skip
+    planned, spreads = _planned(kept, found, weights, config)
+    about = {'models': models, 'method': config['method'], 'level_weights': weights}
+    about |= {'spreads': spreads, 'cheapest': None}
+    if planned is not None:
+        about['cheapest'] = budget.cheapest(planned, config['budget']['half_width'])
+    return about | found, planned
 
 
 def _check(config: dict) -> None:
