@@ -75,8 +75,9 @@ def half_width(
 
     `pairs` per contest, spread evenly over its levels, and `raters` who all answer all of them;
     `found` as of `spreads`; `level_weights` [levels] or [models, levels] (None: equal), of which
-    unequal ones cost pairs; `over` as of the bootstrap. Formula: the variance of means under the
-    bootstrap's weights, exact but for the ratio's and the percentiles' shape. Raises ValueError.
+    unequal ones cost pairs; `over` as of the bootstrap. Formula: the variance of a mean under the
+    bootstrap's weights. Its intervals are up to a tenth narrower from 6 pairs and 8 raters up, for
+    their percentiles are not quite those of a normal distribution. Raises ValueError.
     """
     for name, count in (('pairs', pairs), ('raters', raters)):
         if count < (2 if name in over else 1):
