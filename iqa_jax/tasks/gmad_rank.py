@@ -95,6 +95,8 @@ def _results(
 
 def _check(config: dict) -> None:
     opening.check_keys(config['budget'], BUDGET_KEYS, 'config.budget')
+    if spreads := config['budget']['spreads']:
+        opening.check_keys(spreads, {*budget.SPREADS}, 'config.budget.spreads')
     for key, known in (('method', METHODS), ('screening', screening.RULES)):
         if config[key] not in known:
             raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(known)}.')

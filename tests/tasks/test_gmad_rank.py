@@ -198,6 +198,10 @@ def test_what_cannot_be_used_is_listed_and_counted(world, tmp_path):
         ({'votes': 'one.csv', 'over': ('pairs',)}, r'config\.budget: Spreads need .*pairs=\(\)'),
         ({'votes': 'one.csv'}, 'over raters needs at least 2'),
         ({'budget': {}}, r'config\.budget\.half_width is missing'),
+        (
+            {'budget': {'pairs': (6,), 'raters': (5,), 'half_width': 9, 'spreads': {'noise': 1}}},
+            r'config\.budget\.spreads\.noise is not a key',
+        ),
     ],
 )
 def test_bad_input_is_a_sentence(world, tmp_path, changes, sentence):
