@@ -24,13 +24,12 @@ def contests(pairs: tables.Table) -> tuple[tables.Table, Entries]:
     and reasons (a JSON list of contests with their scores); without reasons a row is one contest.
     The table has one row per pair and contest: defender, attacker, level (int32), image_id_best and
     image_id_worst as this attacker sees them, so a pair that two attackers rank in opposite ways is
-    there in both directions. Raises ValueError.
+    there in both directions; ids are text. Raises ValueError.
     """
     tables.require(pairs, NEEDED[1:], 'the pairs table')
     rows, left_out = {}, []
-    for number, ends in enumerate(
-        zip(pairs['image_id_best'].tolist(), pairs['image_id_worst'].tolist(), strict=True)
-    ):
+    sides = (map(str, pairs[f'image_id_{end}'].tolist()) for end in ('best', 'worst'))
+    for number, ends in enumerate(zip(*sides, strict=True)):
         for reason in _reasons(pairs, number):
             try:
                 names = str(reason['defender']), str(reason['attacker'])
@@ -200,12 +199,15 @@ def simulate(
     each = raters if answers_per_pair is None else answers_per_pair
     if not 1 <= each <= raters:
         raise ValueError(f'answers_per_pair must be in 1..raters={raters}, not {each}.')
+    quality = {str(name): float(value) for name, value in quality.items()}
     keys = _pair_keys(rounds['image_id_best'], rounds['image_id_worst'])
     ends = [key.split(_SEPARATOR) for key in dict.fromkeys(keys.tolist())]
+    if not ends:
+        raise ValueError('There is no contest to simulate answers to.')
     if lacking := sorted({name for pair in ends for name in pair} - quality.keys()):
         raise ValueError(f'No quality of {len(lacking)} images is given, {lacking[0]} the first.')
     rng = np.random.default_rng(seed)
-    truth = np.array([float(quality[a]) - float(quality[b]) for a, b in ends])
+    truth = np.array([quality[a] - quality[b] for a, b in ends])
     panel = rng.permuted(np.tile(np.arange(raters), (len(ends), 1)), axis=1)[:, :each]
     values = truth[:, None] + noise_std * rng.standard_normal(panel.shape)
     names = np.array([f'simulated_{number:03d}' for number in range(raters)], object)

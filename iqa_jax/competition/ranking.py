@@ -200,6 +200,8 @@ def bootstrap(
     """
     if not over or not set(over) <= set(OVER):
         raise ValueError(f"over must be 'raters', 'pairs' or both, not {list(over)}.")
+    if resamples < 2:
+        raise ValueError(f'resamples must be at least 2, not {resamples}.')
     design = _design(preferences, models, weights)
     raters, pairs = design.sums.shape[1], design.pairs
     for name, count in (('raters', raters), ('pairs', pairs)):

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from iqa_jax.competition import preferences, screening
+from iqa_jax.data import tables
 
 
 def reason(defender, attacker, level, best, worst) -> dict:
@@ -60,6 +61,37 @@ def test_every_reason_is_a_contest_seen_as_its_attacker_sees_it():
     # A table without reasons, such as another program's, is one contest per row.
     foreign = {k: v for k, v in PAIRS.items() if k != 'reasons'}
     assert preferences.contests(foreign)[0]['image_id_best'].tolist() == ['x', 'u']
+
+
+def test_ids_may_be_numbers_and_a_table_may_be_a_csv(tmp_path):
+    pairs = pairs_table(('007', '12', [reason('d', 'a', 0, 90, 10)]))
+    tables.write(tmp_path / 'pairs.csv', pairs)
+    (tmp_path / 'votes.csv').write_text('rater_id,image_id,vote\n1,007,90\n1,12,30\n')
+    found = [tables.read(tmp_path / name)[0] for name in ('pairs.csv', 'votes.csv')]
+    rounds, _ = preferences.contests(found[0])
+    expected = {('1', 'd', 'a', 0, '007', '12', 60.0)}
+    assert as_rows(preferences.from_votes(rounds, found[1])[0]) == expected
+    # The search numbers images where it is given no ids.
+    numbered = pairs | {'image_id_best': np.array([7]), 'image_id_worst': np.array([12])}
+    rounds, _ = preferences.contests(numbered)
+    answers = {'rater_id': np.array([1]), 'image_id_a': np.array([12])}
+    answers |= {'image_id_b': np.array([7]), 'preference': np.array([-5.0])}
+    assert as_rows(preferences.from_answers(rounds, answers)[0]) == {
+        ('1', 'd', 'a', 0, '7', '12', 5.0)
+    }
+    quality = {7: 60.0, 12: 20.0}
+    assert preferences.simulate(rounds, quality, raters=1, noise_std=0)['preference'] == [40.0]
+
+
+def test_no_pairs_give_no_preferences():
+    none = {k: v[:0] for k, v in PAIRS.items()}
+    rounds, left_out = preferences.contests(none)
+    found, missing, counts = preferences.from_votes(rounds, votes_table(r=[('x', 5.0)]))
+    assert not left_out and not missing and len(found['preference']) == 0
+    assert counts['votes_elsewhere'] == 1 and counts['pairs'] == 0
+    assert len(screening.screen(found)['rater_id']) == 0
+    with pytest.raises(ValueError, match='no contest to simulate'):
+        preferences.simulate(rounds, {}, raters=2, noise_std=1)
 
 
 def test_contests_that_say_nothing_are_listed():

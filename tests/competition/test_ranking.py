@@ -199,6 +199,7 @@ def test_a_method_without_a_score_in_many_samples_has_no_interval():
         ({}, {'models': ['a', 'x']}, 'name b, which models does not'),
         ({}, {'weights': np.ones((2, 2))}, 'level of 2 is not below the 2'),
         ({}, {'weights': -np.ones((2, 3))}, 'finite and 0 or more'),
+        ({}, {'resamples': 0}, 'resamples must be at least 2'),
         ({}, {'over': ('people',)}, "'raters', 'pairs' or both"),
         ({'preference': np.full(6, np.nan)}, {}, '-100..100 and not NaN'),
         ({'rater_id': np.full(6, 'r', object)}, {}, 'over raters needs at least 2 of them, not 1'),
@@ -208,7 +209,7 @@ def test_a_method_without_a_score_in_many_samples_has_no_interval():
 def test_bad_input_is_a_sentence(change, options, sentence):
     options = {'models': ['a', 'b'], 'weights': np.ones((2, 3))} | options
     with pytest.raises(ValueError, match=sentence):
-        ranking.rank(SMALL | change, resamples=5, **options)
+        ranking.rank(SMALL | change, **({'resamples': 5} | options))
 
 
 def test_bad_scores_of_levels_are_a_sentence():
