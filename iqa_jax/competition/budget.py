@@ -135,6 +135,8 @@ def plan(
     contests = int(np.isfinite(matrix).sum())
     if not contests:
         raise ValueError('The aggressiveness matrix has no contest to plan for.')
+    if not len(pairs) or not len(raters):
+        raise ValueError('A plan needs at least one number of pairs and one of raters.')
     normal = np.random.default_rng(seed).standard_normal((draws, *matrix.shape))
     cells = sorted((n * r * contests, r, n) for n in pairs for r in raters)
     widths, score_widths = [], []
@@ -142,16 +144,24 @@ def plan(
         width = half_width(n, r, found, level_weights=level_weights, over=over)
         errors = normal * width / scipy.special.ndtri(0.975)
         scores = global_scores((matrix + errors).clip(-100, 100), method, prior_std=prior_std)
-        scores = scores[~np.isnan(scores).all(1)]
-        low, high = np.percentile(scores, [2.5, 97.5], axis=0) if len(scores) else (np.nan,) * 2
         widths.append(width)
-        score_widths.append(float(np.nanmean((high - low) / 2)))
+        score_widths.append(_mean_half_width(scores))
     answers, r, n = np.array(cells, np.int64).T
     columns = {'pairs': n, 'raters': r, 'answers': answers}
     return columns | {
         'half_width': np.array(widths),
         'half_width_score': np.array(score_widths),
     }
+
+
+def _mean_half_width(scores: np.ndarray) -> float:
+    """Of the 95 % intervals of the ranked models in [draws, M]; nan where nobody is ranked."""
+    scores = scores[:, ~np.isnan(scores).all(0)]
+    scores = scores[~np.isnan(scores).any(1)]  # a draw may be reducible
+    if not scores.size:
+        return float('nan')
+    low, high = np.percentile(scores, [2.5, 97.5], axis=0)
+    return float((high - low).mean() / 2)
 
 
 def cheapest(planned: tables.Table, wanted: float, column: str = 'half_width') -> dict | None:

@@ -45,7 +45,7 @@ def screen(preferences: tables.Table, rule: str = 'bt500') -> tables.Table:
     above; 'toolbox' keeps the Waterloo gMAD toolbox's own split, outliers of near-normal pairs and
     of the others, which deviates from BT.500; 'none' excludes nobody. An answer that serves several
     contests counts once. Columns: rater_id, answers, outliers_p, outliers_q (int32), excluded,
-    reason. Raises ValueError. Source: ITU-R BT.500-14, annex 1, and the toolbox.
+    reason. Raises ValueError. Source: ITU-R BT.500-14 and the toolbox.
     """
     if rule not in RULES:
         raise ValueError(f'screening must be one of {", ".join(RULES)}, not {rule!r}.')

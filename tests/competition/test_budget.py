@@ -94,6 +94,7 @@ def test_the_expected_half_width_of_a_score_is_that_of_simulated_competitions():
         (lambda: budget.half_width(5, 5, KNOWN, over=()), "'raters', 'pairs' or both"),
         (lambda: budget.half_width(5, 5, KNOWN, level_weights=np.zeros(3)), 'not all 0'),
         (lambda: budget.plan(np.full((2, 2), np.nan), KNOWN, (2,), (2,)), 'no contest to plan'),
+        (lambda: budget.plan(np.ones((2, 2)), KNOWN, (2,), ()), 'one number of pairs and one of r'),
         (
             lambda: budget.spreads(simulated(np.random.default_rng(0), levels=1, per_level=1)),
             'two raters share a pair and a rater has two pairs',

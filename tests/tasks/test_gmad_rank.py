@@ -167,6 +167,24 @@ def test_answers_of_people_to_pairs_and_level_sizes_from_the_search(world, tmp_p
     assert results['aggressiveness']['matrix'][0][1][0] == pytest.approx(-15)
 
 
+@pytest.mark.filterwarnings('error')
+def test_attacks_of_one_side_only_give_matrices_and_no_ranking(world, tmp_path):
+    pairs = tables.read(tmp_path / 'pairs.parquet')[0]
+    one_way = tables.select(pairs, pairs['defender'] == 'good')
+    tables.write(tmp_path / 'pairs.parquet', one_way)
+    summary = gmad_rank.run(world, tmp_path / 'out')
+    assert summary['headline'].startswith('no ranking: no two models attacked each other')
+    rows = read_csv(tmp_path / 'out/ranking.csv')
+    assert {row['aggressiveness_score'] for row in rows} == {'nan'}
+    assert 'attacked each other' in (tmp_path / 'out/ranking.svg').read_text()
+    contests = read_csv(tmp_path / 'out/contests.csv')
+    assert [row['attacker'] for row in contests] == ['fair', 'poor']
+    assert all(np.isfinite(float(row['resistance_high'])) for row in contests)
+    budget = read_csv(tmp_path / 'out/budget.csv')
+    assert {row['half_width_score'] for row in budget} == {'nan'}
+    assert all(float(row['half_width']) > 0 for row in budget)
+
+
 def test_what_cannot_be_used_is_listed_and_counted(world, tmp_path):
     votes = tables.read(tmp_path / 'votes.parquet')[0]
     pairs = tables.read(tmp_path / 'pairs.parquet')[0]
