@@ -76,8 +76,8 @@ def half_width(
     `pairs` per contest, spread evenly over its levels, and `raters` who all answer all of them;
     `found` as of `spreads`; `level_weights` [levels] or [models, levels] (None: equal), of which
     unequal ones cost pairs; `over` as of the bootstrap. Formula: the variance of a mean under the
-    bootstrap's weights. Its intervals are up to a tenth narrower from 6 pairs and 8 raters up, for
-    their percentiles are not quite those of a normal distribution. Raises ValueError.
+    bootstrap's weights. From 6 equal pairs and 8 raters up, its intervals are up to a tenth
+    narrower: their percentiles are not quite those of a normal distribution. Raises ValueError.
     """
     for name, count in (('pairs', pairs), ('raters', raters)):
         if count < (2 if name in over else 1):
@@ -88,13 +88,13 @@ def half_width(
         raise ValueError(f'{bad[0]} must be 0 or more and finite, not {found[bad[0]]}.')
     noise, pair, rater = (found[name] ** 2 for name in SPREADS)
     # Variance of a resampled mean of n, in units of that of one: 0 where n is not resampled.
+    effective = pairs / _unequal(level_weights)
     by_pair, by_rater = (
         (n - 1) / n * weight_variance(n) / (n + weight_variance(n)) if name in over else 0.0
-        for name, n in (('pairs', pairs), ('raters', raters))
+        for name, n in (('pairs', max(effective, 2.0)), ('raters', raters))
     )
-    unequal = _unequal(level_weights)
-    single = by_pair / raters + by_rater / pairs + by_pair * by_rater
-    variance = unequal * (pair * by_pair + noise * single) + rater * by_rater
+    single = by_pair / raters + by_rater / effective + by_pair * by_rater
+    variance = pair * by_pair + noise * single + rater * by_rater
     return float(scipy.special.ndtri(0.975) * np.sqrt(variance))
 
 

@@ -160,16 +160,30 @@ def _resampled(
     return found[0], found[1]
 
 
-def weight_variance(count: np.ndarray | int) -> np.ndarray:
-    """Variance of the bootstrap's weights of `count` raters or pairs; of one as if of two.
+def weight_variance(count: np.ndarray | float) -> np.ndarray:
+    """Variance of the bootstrap's weights of `count` raters or pairs, which may be a fraction.
 
-    With it a resampled mean of n >= 5 has (t / 1.96)^2 times its unbiased variance, t being
-    Student's for n - 1 degrees of freedom. Of fewer it would be infinite; it ends at n.
+    With it a resampled mean of n > 5 has (t / 1.96)^2 times its unbiased variance, t being
+    Student's for n - 1 degrees of freedom. Fewer have the largest, 5: no weights do it for them.
     """
-    n = np.maximum(count, 2)
+    n = np.maximum(count, 5.0)
     wider = (scipy.special.stdtrit(n - 1, 0.975) / scipy.special.ndtri(0.975)) ** 2
     # Gamma weights of variance v over their sum give a mean the variance (n - 1) / n v / (n + v).
-    return np.where(n < 5, n, np.minimum(n, wider * n / np.maximum(n - 1 - wider, 1)))
+    return np.minimum(5.0, wider * n / (n - 1 - wider))
+
+
+def _effective_pairs(design: _Design) -> np.ndarray:
+    """Pairs, counted by their weight, in the smallest contest that each pair serves, [P]."""
+    answers = design.counts.sum(1)
+    of_cell = np.bincount(design.cell_of, answers)[design.cell_of]
+    share = design.weights.reshape(-1)[design.cell_of % design.weights.size] * answers / of_cell
+    contest = design.cell_of // design.shape[2]
+    total, square = np.bincount(contest, share), np.bincount(contest, share**2)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        effective = np.where(square > 0, total**2 / square, np.inf)
+    smallest = np.full(design.pairs, np.inf)
+    np.minimum.at(smallest, design.pair_of, effective[contest])
+    return np.minimum(smallest, design.pairs)
 
 
 def _random_weights(rng: np.random.Generator, spread: np.ndarray, size: int) -> np.ndarray:
@@ -192,11 +206,11 @@ def bootstrap(
     Raters, pairs of images or both (crossed) get random weights, in a Bayesian bootstrap: gamma
     with mean 1 and the variance of `weight_variance`, so that intervals of few are as wide as
     Student's t makes them. n is the number of raters, or of pairs in the smallest contest (all
-    levels) a pair serves. Weights of a rater and of a pair multiply, and hold for all their
-    answers. With 'pairs' a level weighs as much as its pairs do in the sample: with one pair per
-    level the spread between levels enters, which is conservative, and with both the noise of single
-    answers counts three times. Where a contest has one pair only, 'pairs' adds nothing. Raises
-    ValueError. Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
+    levels, by their weights) a pair serves. Weights of a rater and of a pair multiply, and hold for
+    all their answers. With 'pairs' a level weighs as much as its pairs do in the sample: with one
+    pair per level the spread between levels enters, which is conservative, and with both the noise
+    of single answers counts three times. Where a contest has one pair only, 'pairs' adds nothing.
+    Raises ValueError. Source: Owen and Eckles, Annals of Applied Statistics 6, 2012.
     """
     if not over or not set(over) <= set(OVER):
         raise ValueError(f"over must be 'raters', 'pairs' or both, not {list(over)}.")
@@ -207,14 +221,9 @@ def bootstrap(
     for name, count in (('raters', raters), ('pairs', pairs)):
         if name in over and count < 2:
             raise ValueError(f'A bootstrap over {name} needs at least 2 of them, not {count}.')
-    _, contest, size = np.unique(
-        design.cell_of // design.shape[2], return_inverse=True, return_counts=True
-    )
-    smallest = np.full(pairs, pairs)
-    np.minimum.at(smallest, design.pair_of, size[contest])
     spread = {
         'raters': np.full(raters, weight_variance(raters)),
-        'pairs': weight_variance(smallest),
+        'pairs': weight_variance(_effective_pairs(design)),
     }
     # One stream each, so that pairs are drawn alike with and without raters.
     streams = {name: np.random.default_rng([seed, i]) for i, name in enumerate(OVER)}

@@ -42,12 +42,13 @@ def test_the_expected_half_width_is_that_of_simulated_competitions(per_level, ra
     assert np.mean(widths) == pytest.approx(predicted, rel=0.1)
 
 
-def test_unequal_levels_cost_pairs():
-    weights = np.array([[1, 0, 0, 0], [2, 2, 2, 2], [0, 0, 0, 0]])  # the last only attacks
-    only_pairs = {'noise_std': 0.0, 'pair_std': 10.0, 'rater_std': 0.0}
-    even = budget.half_width(8, 5, only_pairs)
-    uneven = budget.half_width(8, 5, only_pairs, level_weights=weights)
-    assert uneven == pytest.approx(even * np.sqrt((4 + 1) / 2))
+@pytest.mark.parametrize('over', [('raters', 'pairs'), ('raters',), ('pairs',)])
+def test_levels_without_weight_cost_their_pairs(over):
+    one_of_four = np.array([[1, 0, 0, 0], [0, 0, 5, 0], [0, 0, 0, 0]])  # the last only attacks
+    found = budget.half_width(80, 10, KNOWN, level_weights=one_of_four, over=over)
+    assert found == pytest.approx(budget.half_width(20, 10, KNOWN, over=over))
+    equal = budget.half_width(80, 10, KNOWN, level_weights=np.full(4, 0.25), over=over)
+    assert equal == pytest.approx(budget.half_width(80, 10, KNOWN, over=over))
 
 
 def test_a_plan_has_every_cell_and_its_cheapest_is_the_cheapest():

@@ -154,6 +154,26 @@ def test_intervals_cover_what_they_claim_to(over):
     assert few <= sum(hits) <= many
 
 
+def test_intervals_cover_where_one_level_holds_most_images():
+    weights, rng, hits = np.tile([0.7, 0.1, 0.1, 0.1], (3, 1)), np.random.default_rng(5), []
+    for _ in range(50):
+        table = simulated(rng, levels=4, per_level=4, raters=12)
+        found = ranking.rank(table, NAMES, weights, resamples=300, methods=())['aggressiveness']
+        low, high = found['matrix'][..., 1], found['matrix'][..., 2]
+        hits += ((low <= 20) & (high >= 20))[~np.eye(3, dtype=bool)].tolist()
+    few, many = scipy.stats.binom.interval(0.999, len(hits), 0.95)
+    assert few <= sum(hits) <= many
+
+
+def test_pairs_count_by_their_weight():
+    design = ranking._design(SMALL, ['a', 'b'], WEIGHTS)
+    # a against b: p and q weigh 0.75 and 0.25. b against a: s has one answer of three, t two.
+    expected = {'p': 1 / (0.75**2 + 0.25**2), 's': 1 / ((1 / 3) ** 2 + (2 / 3) ** 2)}
+    np.testing.assert_allclose(
+        ranking._effective_pairs(design), [expected[k] for k in ('p', 'p', 's', 's')]
+    )
+
+
 def test_what_is_not_resampled_adds_nothing():
     rng = np.random.default_rng(0)
     table = simulated(rng, levels=1, per_level=1, raters=6)
