@@ -113,7 +113,7 @@ def ranking(
         axes.set_title(titles[panel], loc='left')
         values = panels[panel][order]
         if not np.isfinite(values[:, 0]).any():
-            say_empty(axes, 'no two models\nattacked each other')
+            say_empty(axes, 'no ranking')
             continue
         _dots(axes, values, SERIES[0] if panel == 0 else SERIES[2])
         axes.set_ylim(len(names) - 0.5, -0.5)

@@ -181,14 +181,16 @@ def _planned(
 
 def _headline(results: dict) -> str:
     parts = []
-    for kind, word in (('aggressiveness', 'most aggressive'), ('resistance', 'most resistant')):
+    for kind, word in (('aggressiveness', 'aggressive'), ('resistance', 'resistant')):
         places = results[kind]['rank'][results['method']]
-        if np.isfinite(places[:, 0]).any():
-            best = int(np.nanargmin(places[:, 0]))
-            ends = '-'.join(f'{end:.0f}' for end in places[best, 1:])
-            parts.append(f'{word} {results["models"][best]} (rank {ends})')
-    text = ', '.join(parts) or 'no ranking: no two models attacked each other'
-    return text + (', SIMULATED observers' if results['simulated'] else '')
+        if np.isnan(places[:, 0]).all():
+            parts.append(f'no ranking by {kind}')
+            continue
+        best = int(np.nanargmin(places[:, 0]))
+        low, high = places[best, 1:]
+        ends = f' (rank {low:.0f}-{high:.0f})' if np.isfinite(low) else ''
+        parts.append(f'most {word} {results["models"][best]}{ends}')
+    return ', '.join(parts) + (', SIMULATED observers' if results['simulated'] else '')
 
 
 def _write(

@@ -115,6 +115,14 @@ def test_perron_is_the_eigenvector_of_the_largest_eigenvalue(seed):
     np.testing.assert_allclose(perron(wins), expected - expected.mean(), atol=1e-9)
 
 
+def test_perron_favours_the_one_whom_all_met():
+    star = np.zeros((5, 5))
+    star[0, 1:] = star[1:, 0] = 30.0
+    found = perron(star)
+    assert found[0] - found[1] == pytest.approx(np.log(np.sqrt(4)))
+    np.testing.assert_allclose(bradley_terry(star), 0, atol=1e-12)
+
+
 def test_perron_says_nan_where_the_vector_is_not_unique():
     wins = wins_of(0)
     wins[:, 2] = 0  # nobody beats model 2
