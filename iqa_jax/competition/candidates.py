@@ -37,7 +37,8 @@ class Candidates(NamedTuple):
     `ids` and `contents` (or None), Arrow arrays [n]; `scores`, float32 [n] of each column; `out`
     bool [n], images not to be shown; for each meeting `highs` and `lows` int [attackers, levels,
     K], numbers of images, best first, equal scores in order of id, -1 where a level holds fewer;
-    None where nobody asked. `extremes`: smallest and largest score of each column in the whole
+    None where nobody asked. `level_images` int [levels] for each meeting, images of the table in
+    each level, None likewise. `extremes`: smallest and largest score of each column in the whole
     table, float32 [columns, 2]; `images` in the table. `whole`: the n images are all of the table,
     not only those listed.
     """
@@ -48,6 +49,7 @@ class Candidates(NamedTuple):
     out: np.ndarray
     highs: list[np.ndarray] | None
     lows: list[np.ndarray] | None
+    level_images: list[np.ndarray] | None
     extremes: np.ndarray
     images: int
     whole: bool
@@ -166,6 +168,7 @@ def _of_memory(table, columns, exclude, found, extremes) -> Candidates:
         scores,
         _excluded(ids, exclude),
         *(_halves([x.index for x in found]) if found else (None, None)),
+        [of_meeting.images for of_meeting in found] if found else None,
         extremes,
         len(ids),
         True,
@@ -261,6 +264,7 @@ def _of_notes(notes, table, found, extremes, images) -> Candidates:
         [together[name].to_numpy() for name in names],
         np.zeros(len(ids), bool),
         *_halves([renumbered(of_meeting) for of_meeting in found]),
+        [of_meeting.images for of_meeting in found],
         extremes,
         images,
         False,

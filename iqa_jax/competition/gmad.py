@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from iqa_jax.competition import scales
+from iqa_jax.competition.contests import Match
 from iqa_jax.competition.rules import Levels, Rules
-from iqa_jax.competition.search import SCORES, Match, run
+from iqa_jax.competition.search import SCORES, run
 from iqa_jax.data import directions, score_stream
 
 _ID = 'image_id'
@@ -92,7 +93,7 @@ def _found(
         if set(attackers) != {name}
     ]
     signs = {name: -1.0 if mappings is None and not higher[name] else 1.0 for name in names}
-    return run(table, columns, matches, rules, exclude), signs
+    return run(table, columns, matches, rules, exclude).pairs, signs
 
 
 def _is_frame(scores: Any) -> bool:

@@ -32,12 +32,14 @@ class Extremes(NamedTuple):
     The first half of the third axis lists each attacker's largest scores by key, the second half
     its smallest ones by complemented key; equal scores stand by ascending index. `dropped` int32
     [G, cells, 2 * M] is the largest key that found no place: where it equals the last key of the
-    list, images with the very same score were left out.
+    list, images with the very same score were left out. `images` int32 [G, cells] counts the images
+    of every cell, those that may not be shown too.
     """
 
     keys: jax.Array
     index: jax.Array
     dropped: jax.Array
+    images: jax.Array
 
 
 def keys(scores: jax.Array) -> jax.Array:
@@ -60,7 +62,8 @@ def empty(defenders: int, cells: int, attackers: int, candidates: int) -> Extrem
     shape = (defenders, cells, 2 * attackers, candidates)
     # Nothing beats the largest number, so the images of cell 0 drop out at the first comparison.
     filled = jnp.full(shape, EMPTY, jnp.int32).at[:, 0].set(_LAST)
-    return Extremes(filled, jnp.full(shape, NOBODY, jnp.int32), filled[..., 0])
+    nobody = jnp.zeros((defenders, cells), jnp.int32)
+    return Extremes(filled, jnp.full(shape, NOBODY, jnp.int32), filled[..., 0], nobody)
 
 
 def _bounds(state: Extremes) -> jax.Array:
@@ -98,6 +101,7 @@ def _insert(state: Extremes, cell: jax.Array, x: jax.Array, index: jax.Array) ->
             put(state.keys, top),
             put(state.index, first),
             jnp.maximum(state.dropped, left_out),
+            state.images,
         )
         waits = (index[:, None] != first[cell]) & (x > _bounds(state)[cell])
         return state, jnp.where(waits, x, EMPTY)
@@ -108,7 +112,10 @@ def _insert(state: Extremes, cell: jax.Array, x: jax.Array, index: jax.Array) ->
 def _update(state: Extremes, axes: Axes, chunk: jax.Array, out: jax.Array, index) -> Extremes:
     """One defender's lists after one more chunk of keys [C, B]."""
     cell = jnp.searchsorted(axes.cuts, chunk[axes.defender], side='right', method='scan_unrolled')
-    cell = jnp.where(out, 0, axes.cell_of[cell])
+    cell = axes.cell_of[cell]
+    counted = jnp.zeros_like(state.images).at[cell].add(index != NOBODY)
+    state = state._replace(images=state.images + counted)
+    cell = jnp.where(out, 0, cell)
     x = chunk[axes.attackers]
     rivals, size = x.shape
     bounds = _bounds(state).T  # [2 * M, cells]
@@ -142,7 +149,7 @@ def update(
     index: jax.Array,
 ) -> tuple[Extremes, ...]:
     """States after one more chunk: `scores` float32 [C, B], finite; `out` bool [B]: not to be seen;
-    `index` int32 [B]: numbers of the images, ascending.
+    `index` int32 [B]: numbers of the images, ascending, NOBODY where there is none.
 
     There is one state for each of `axes`,
     which differ in their numbers of attackers. O(B * M) per defender: the whole chunk is only

@@ -27,11 +27,13 @@ class Lists(NamedTuple):
 
     The first half is each attacker's largest scores, the second half its smallest by complemented
     key. `tied` bool [2 * M, levels]: an image that was left out equals the last of the list.
+    `images` int [levels]: how many a level holds.
     """
 
     index: np.ndarray
     keys: np.ndarray
     tied: np.ndarray
+    images: np.ndarray
 
 
 class _Group(NamedTuple):
@@ -65,7 +67,7 @@ class Builder:
         if missing := self.batch_size - len(index):  # one shape, one compilation
             scores = np.pad(scores, ((0, 0), (0, missing)))
             out = np.pad(out, (0, missing), constant_values=True)
-            index = np.pad(index, (0, missing))
+            index = np.pad(index, (0, missing), constant_values=kernel.NOBODY)
         if self._lanes > 1:
             scores = np.ascontiguousarray(scores.reshape(-1, *shape).swapaxes(0, 1))
         chunk = (
@@ -134,11 +136,12 @@ def _merge(found: kernel.Extremes, runs: list[slice], candidates: int) -> Lists:
     for level, run in enumerate(runs):
         if run.start == run.stop:
             continue
-        key, number, dropped = (np.moveaxis(x[:, run], 2, 0).reshape(sides, -1) for x in found)
+        key, number, dropped = (np.moveaxis(x[:, run], 2, 0).reshape(sides, -1) for x in found[:3])
         order = np.lexsort((number, -key.astype(np.int64)))[:, :candidates]
         keys[:, level] = np.take_along_axis(key, order, 1)
         index[:, level] = np.take_along_axis(number, order, 1)
         last = keys[:, level, -1:]
         more = (key == last).sum(1) > (keys[:, level] == last).sum(1)
         tied[:, level] = (more | (dropped == last).any(1)) & (last[:, 0] != kernel.EMPTY)
-    return Lists(index, keys, tied)
+    images = found.images.astype(np.int64).sum(0)
+    return Lists(index, keys, tied, np.array([images[run].sum() for run in runs]))

@@ -6,7 +6,6 @@ other one has been shown a failure. Several pairs per contest, content caps and 
 the rule of the Waterloo gMAD toolbox, which takes one pair per level.
 """
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iqa_jax.competition import levels, scales, sliding
+from iqa_jax.competition import levels, scales
 from iqa_jax.competition.candidates import Candidates, Column, as_it_is, collect, hold
+from iqa_jax.competition.contests import Match, contests
 from iqa_jax.competition.lists import Meeting
 from iqa_jax.competition.rules import Rules
-from iqa_jax.competition.selection import Contest, Selection, Unsettled
+from iqa_jax.competition.selection import Selection, Unsettled
 from iqa_jax.competition.windows import Windows
 from iqa_jax.data import score_stream
 
@@ -33,12 +33,13 @@ SCORES = (
 )
 
 
-class Match(NamedTuple):
-    """A defender and its attackers, label -> number of a column each, in one role."""
+class Found(NamedTuple):
+    """`pairs`, a table (see `run`), and `level_images`, by defender how many of all images each of
+    its levels holds.
+    """
 
-    role: str
-    defender: tuple[str, int]
-    attackers: dict[str, int]
+    pairs: dict[str, np.ndarray]
+    level_images: dict[str, list[int]]
 
 
 def search(
@@ -57,7 +58,7 @@ def search(
 
     Scores are float32, finite, higher better, and their scales are taken as they are. `rules` are
     the fields of `Rules`; images in `exclude` are not shown, yet count for the levels. Returns the
-    table of `run`. Raises ValueError. Source: the rule of the Waterloo gMAD toolbox, extended.
+    pairs of `run`. Raises ValueError. Source: the rule of the Waterloo gMAD toolbox, extended.
     """
     attackers = np.asarray(attackers)
     if attackers.ndim != 2:
@@ -75,7 +76,7 @@ def search(
         [Match(role, (defender_name, 0), numbers)],
         Rules(**rules),
         exclude or (),
-    )
+    ).pairs
 
 
 def compete(
@@ -89,7 +90,7 @@ def compete(
     roles: Sequence[str] = ('defender', 'attacker'),
     scale: str | Mapping[str, Callable[[np.ndarray], np.ndarray]] = 'percentile',
     **rules,
-) -> dict[str, np.ndarray]:
+) -> Found:
     """gMAD pairs of each of `models` against each of `rivals`, columns of `table`, in both `roles`.
 
     `columns` maps a label to the name of its column where the two differ.
@@ -99,7 +100,7 @@ def compete(
     the raw scores (fitted to mean opinion scores, monotone in its direction). On 'percentile' a
     defender is clipped to 0..100, as a fitted logistic would saturate, an attacker is not, so its
     extremes stay apart. `rules` are the fields of `Rules`; caps, single use of images and merging
-    of pairs hold over the whole competition. Returns the table of `run`. Raises ValueError.
+    of pairs hold over the whole competition. Raises ValueError.
     """
     held, columns = set(table.columns()), columns or {}
     known = {label for label in higher_is_better if columns.get(label, label) in held}
@@ -143,7 +144,7 @@ def run(
     matches: Sequence[Match],
     rules: Rules,
     exclude: Collection = (),
-) -> dict[str, np.ndarray]:
+) -> Found:
     """The pairs of a competition, one row per distinct pair.
 
     First every contest (match by match, level by level, attacker by attacker) gets its best pair
@@ -151,8 +152,8 @@ def run(
     chosen is shown anyway, so it may be chosen again whatever the caps say: one row with one more
     reason.
 
-    Returns defender, attacker, role (of the model under test), level (0 lowest), rank (0 first),
-    image_id_best, image_id_worst, ref_id_best, ref_id_worst, defender_best, defender_worst,
+    The table has defender, attacker, role (of the model under test), level (0 lowest), rank (0
+    first), image_id_best, image_id_worst, ref_id_best, ref_id_worst, defender_best, defender_worst,
     attacker_best, attacker_worst, gap (of the attacker), defender_gap (both best - worst), all as
     of the first reason, and reasons: a JSON list of {role, defender, attacker, level, rank, scores
     and gaps}, where a negative gap says that this attacker prefers the image which the row calls
@@ -178,7 +179,8 @@ def run(
             )
         levels.check(table, columns, stated, found.extremes)
         try:
-            return _table(_selected(found, matches, windows, rules), found)
+            pairs = _table(_selected(found, matches, windows, rules), found)
+            return Found(pairs, _level_images(found, matches, windows))
         except Unsettled as error:
             if count >= _LONGEST:
                 raise ValueError(
@@ -187,6 +189,20 @@ def run(
                     'wider tolerance.'
                 ) from error
             count = min(_LONGER * count, _LONGEST)
+
+
+def _level_images(
+    found: Candidates, matches: Sequence[Match], windows: Sequence[Windows]
+) -> dict[str, list[int]]:
+    counts = found.level_images
+    if counts is None:
+        held = [found.scores[match.defender[1]] for match in matches]
+        counts = [
+            np.array([((scores > a) & (scores < b)).sum() for a, b in zip(*ends, strict=True)])
+            for scores, ends in zip(held, windows, strict=True)
+        ]
+    names = [match.defender[0] for match in matches]
+    return {name: x.tolist() for name, x in zip(names, counts, strict=True)}
 
 
 def _selected(
@@ -201,64 +217,15 @@ def _selected(
         max_per_content=rules.max_per_ref,
         each_image_once=rules.each_image_once,
     )
-    contests = [
+    every = [
         contest
         for number, (match, of_match) in enumerate(zip(matches, windows, strict=True))
-        for contest in _contests(found, number, match, of_match, rules)
+        for contest in contests(found, number, match, of_match, rules)
     ]
     for rank in range(rules.top_k):
-        for contest in contests:
+        for contest in every:
             selection.add_best(contest, rank)
     return selection
-
-
-def _contests(
-    found: Candidates, number: int, match: Match, windows: Windows, rules: Rules
-) -> list[Contest]:
-    name, column = match.defender
-    defender = found.scores[column]
-    straddling = rules.engine == 'exact'
-
-    @functools.cache
-    def ranked() -> tuple[np.ndarray, np.ndarray]:
-        order = np.argsort(defender, kind='stable')
-        return order, defender[order].astype(np.float64)
-
-    @functools.cache
-    def reach(level: int) -> sliding.Reach:
-        low, high = float(windows.low[level]), float(windows.high[level])
-        return sliding.reach(*ranked(), low, high, rules.tolerance, straddling)
-
-    def lists(rival: int, level: int) -> dict:
-        if found.highs is None:
-            return {}
-        highs, lows = found.highs[number][rival, level], found.lows[number][rival, level]
-        return {
-            'highs': highs[highs >= 0],
-            'lows': lows[lows >= 0],
-            'complete': bool(highs[-1] < 0),
-        }
-
-    return [
-        Contest(
-            role=match.role,
-            defender_name=name,
-            attacker_name=rival_name,
-            level=level,
-            low=windows.low[level],
-            high=windows.high[level],
-            defender=defender,
-            attacker=found.scores[attacker],
-            out=found.out,
-            tolerance=rules.tolerance,
-            straddling=straddling,
-            disagreement=rules.objective == 'disagreement',
-            reach=functools.partial(reach, level) if found.whole else None,
-            **lists(rival, level),
-        )
-        for level in range(len(windows.low))
-        for rival, (rival_name, attacker) in enumerate(match.attackers.items())
-    ]
 
 
 def _table(selection: Selection, found: Candidates) -> dict[str, np.ndarray]:

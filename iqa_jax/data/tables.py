@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from iqa_jax.runtime import artifacts
 
 Table = dict[str, np.ndarray]
+ID_COLUMNS = ('image_id', 'ref_id')  # and image_id_best of a pair, ref_id_worst, ...
 TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'content', 'database')
 
 
@@ -150,7 +151,7 @@ def _parse_csv(text: str) -> Table:
 
 def _parse_column(name: str, values: list[str]) -> np.ndarray:
     """Numbers where every value is one, text otherwise; ids and file names stay text."""
-    if name.endswith('_id') or name in TEXT_COLUMNS:
+    if name.endswith('_id') or name.startswith(ID_COLUMNS) or name in TEXT_COLUMNS:
         return np.array(values, object)
     for dtype in (np.int64, np.float64):
         try:

@@ -93,8 +93,8 @@ def check_batch_size(batch_size: int) -> None:
 def local_rows(batch_size: int) -> slice:
     """The rows of a global batch that this process loads and passes to its train step."""
     check_batch_size(batch_size)
-    share = batch_size // process_count()
-    return slice(process_index() * share, (process_index() + 1) * share)
+    share, k = batch_size // process_count(), process_index()
+    return slice(k * share, (k + 1) * share)
 
 
 def barrier(name: str) -> None:
@@ -210,9 +210,7 @@ def eval_step(fn: Callable) -> Callable:
       tree of NumPy arrays [B, ...] in order. Short batches are padded with copies of their last row
       to the largest B seen, so that the last batch of a run does not compile anew.
     """
-    mapped = jax.pmap(
-        fn, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=jax.local_devices()
-    )
+    mapped = jax.pmap(fn, AXIS, in_axes=(None, 0), devices=jax.local_devices())
     largest: dict[tuple, int] = {}  # padded batch length of each set of image shapes
 
     def call(state: Any, batch: Any) -> Any:
@@ -236,17 +234,9 @@ def eval_step(fn: Callable) -> Callable:
 def lanes(fn: Callable) -> Callable:
     """Maps `fn(state, shared, chunk) -> state` over the devices of this process, a state for each.
 
-    Returns:
-      A function of (states, shared, chunk): trees of arrays [local devices, ...], `shared` apart,
-      which all devices see; the states are donated. Nothing joins the devices: merge the states.
+    It takes trees of arrays [local devices, ...], `shared` apart; the states are donated.
     """
-    mapped = jax.pmap(
-        fn,
-        axis_name=AXIS,
-        in_axes=(0, None, 0),
-        donate_argnums=0,
-        devices=jax.local_devices(),
-    )
+    mapped = jax.pmap(fn, AXIS, in_axes=(0, None, 0), donate_argnums=0, devices=jax.local_devices())
 
     def call(states: Any, shared: Any, chunk: Any) -> Any:
         if not _is_placed(states, _divided()):  # as they leave, or the second call compiles again
@@ -263,8 +253,8 @@ def gather_bytes(data: bytes) -> list[bytes]:
     sizes = np.ravel(multihost_utils.process_allgather(np.asarray(len(data)))).tolist()
     padded = np.zeros(max(sizes), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
-    rows = multihost_utils.process_allgather(padded)
-    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+    rows = zip(multihost_utils.process_allgather(padded), sizes, strict=True)
+    return [row[:size].tobytes() for row, size in rows]
 
 
 @functools.cache

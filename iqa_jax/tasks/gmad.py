@@ -43,7 +43,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         return summary
     start = time.monotonic()
     pool, table, higher, sources, left_out = _opened(config, columns)
-    pairs = search.compete(
+    pairs, level_images = search.compete(
         table,
         higher,
         models=list(config['models']),
@@ -65,7 +65,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         pairs = tables.select(pairs, sorted(widest))
     outputs = [workdir / 'pairs.parquet', workdir / 'pairs.csv']
     for path in outputs:
-        tables.write(path, pairs, fingerprint=stage.fingerprint)
+        tables.write(path, pairs, {'level_images': level_images}, stage.fingerprint)
     drawn, unseen, undrawn = gmad_pictures.draw(config, pool, pairs, workdir, stage.fingerprint)
     left_out += [{'file': file, 'reason': reason} for file, reason in unseen.items()]
     outputs.append(workdir / 'quarantine.csv')

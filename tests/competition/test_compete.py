@@ -17,7 +17,7 @@ def _scores():
 
 
 def _compete(scores, *args, **kwargs):
-    return search.compete(score_stream.of_columns(scores, None, None), *args, **kwargs)
+    return search.compete(score_stream.of_columns(scores, None, None), *args, **kwargs).pairs
 
 
 def test_both_roles_are_searched_and_pairs_merged_with_all_their_reasons():
@@ -160,3 +160,18 @@ def test_errors_name_the_column_and_the_count():
         _compete(scores, higher, ['model'], ['a'], objective='disagreement')
     with pytest.raises(ValueError, match="engine must be 'binned' or 'exact'"):
         _compete(scores, higher, ['model'], ['a'], engine='fast')
+
+
+@pytest.mark.parametrize('engine', ['binned', 'exact'])
+def test_the_images_of_every_level_are_counted_whoever_may_be_shown(engine):
+    scores, higher = _scores()
+    table = score_stream.of_columns(scores, None, None)
+    found = search.compete(
+        table, higher, ['model'], ['a'], scale='own', engine=engine, exclude=range(50),
+        chunk_size=64,
+    ).level_images  # fmt: skip
+    for name, sign in (('model', 1), ('a', -1)):
+        x = sign * scores[name].astype(np.float32)
+        centres = x.min() + (np.arange(6) + 0.5) * np.ptp(x) / 6
+        expected = (np.abs(x - centres[:, None]) < 0.09 * np.ptp(x)).sum(1)
+        assert found[name] == expected.tolist() and sum(found[name]) >= 400

@@ -12,9 +12,9 @@ STAGES = sorted(path.stem for path in TASKS if '\ndef run(' in path.read_text())
 ORDER = (
     'make_data', 'kadis_make', 'split', 'gallery', 'score_pairs', 'train_proxies',
     'train_annotators', 'study', 'import_database', 'train_ranking', 'extract_features',
-    'train_mlsp', 'train_deepfl', 'train_unique', 'train_ohem', 'active', 'gmad', 'export', 'score',
-    'evaluate', 'quickstart', 'report', 'split_long_tail', 'ablate_ohem', 'deepfl_splits',
-    'train_denoiser',
+    'train_mlsp', 'train_deepfl', 'train_unique', 'train_ohem', 'active', 'gmad', 'gmad_rank',
+    'export', 'score', 'evaluate', 'quickstart', 'report', 'split_long_tail', 'ablate_ohem',
+    'deepfl_splits', 'train_denoiser',
 )  # fmt: skip
 
 
