@@ -37,7 +37,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_jax.competition import kernel, lists, windows
-from iqa_jax.competition.candidates import Column, as_it_is, collect
+from iqa_jax.competition.candidates import collect
+from iqa_jax.competition.reading import Column, as_it_is
 from iqa_jax.competition.search import compete, search
 from iqa_jax.data import score_stream
 

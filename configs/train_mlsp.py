@@ -18,23 +18,25 @@ numbers), 1,500 photographs to learn from and 300 others to test: `:power`, seed
 from ml_collections import ConfigDict
 
 BROAD = {'hidden': (2048, 1024, 256), 'dropout': (0.25, 0.25, 0.5), 'hidden_norm': 'batch'}
+POWER = {
+    'hidden': (512, 256),
+    'dropout': (0.5, 0.5),
+    'hidden_norm': 'none',
+    'normalise': 'power',
+}
 HEADS = {
     '': BROAD,
     'wide': BROAD | {'pooling': 'grid5', 'cells': (1024,)},
     'short': {'hidden': (512, 256), 'dropout': (0.25, 0.5), 'hidden_norm': 'none'},
-    'power': {
-        'hidden': (512, 256),
-        'dropout': (0.5, 0.5),
-        'hidden_norm': 'none',
-        'normalise': 'power',
-    },
+    'power': POWER,
+    'ensemble': POWER | {'members': 4},
     'smoke': {'hidden': (16, 8), 'dropout': (0.25, 0.5), 'hidden_norm': 'batch'},
 }
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """arg: '', 'short', 'power', 'wide' or 'smoke'."""
-    smoke, power = arg == 'smoke', arg == 'power'
+    """arg: '', 'short', 'power', 'ensemble', 'wide' or 'smoke'."""
+    smoke, power = arg == 'smoke', arg in ('power', 'ensemble')
     return ConfigDict(
         {
             'task': 'train',
@@ -63,6 +65,7 @@ def get_config(arg: str = '') -> ConfigDict:
                 'pooling': 'mean_std',
                 'normalise': 'layer',
                 'cells': (),
+                'members': 1,
                 **HEADS[arg],
             },
             'init_from': 'pretrain/model' if smoke else 'imagenet',  # what extracted the features

@@ -1,6 +1,6 @@
 """Who excites each attacker most inside each level, of score tables in memory or on disk."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,27 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_jax.competition import lists
+from iqa_jax.competition.reading import Column, Pass
 from iqa_jax.competition.windows import keys
 from iqa_jax.data.score_stream import Batch, Table
-from iqa_jax.runtime import parallel
 
+_SPARE = 4096  # noted images above twice those listed, before the others are forgotten
 CHUNK_SIZE = 65536  # images per device and step; any number gives the same result
-
-
-class Column(NamedTuple):
-    """A row of scores of the competition: `scale` of the table's column `name`.
-
-    `scale` takes float32 [B] and returns them turned so that higher is better, on the scale on
-    which they compete; it is monotone.
-    """
-
-    name: str
-    scale: Callable[[np.ndarray], np.ndarray]
-
-
-def as_it_is(scores: np.ndarray) -> np.ndarray:
-    """The scale of scores that compete as they are."""
-    return scores
 
 
 class Candidates(NamedTuple):
@@ -55,65 +40,13 @@ class Candidates(NamedTuple):
     whole: bool
 
 
-class Pass:
-    """One reading of this process's part of a table; `images` and errors are of all processes."""
-
-    def __init__(self, table: Table, columns: Sequence[Column], batch_size: int):
-        self._table, self._columns, self._batch_size = table, columns, batch_size
-        self._names = list(dict.fromkeys(column.name for column in columns))
-        self._plain = all(column.scale is as_it_is for column in columns) and len(columns) == len(
-            self._names
-        )
-        self._images = 0
-        self._bad = np.zeros((2, len(self._names)), np.int64)
-        self._extremes = np.tile(np.float32([np.inf, -np.inf]), (len(columns), 1))
-
-    def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Batches of the table with the scores of the columns, float32 [columns, B]."""
-        share = (parallel.process_index(), parallel.process_count())
-        for batch in self._table.batches(self._names, self._batch_size, share):
-            self._images += batch.scores.shape[1]
-            scores = self._scaled(batch.scores)
-            smallest, largest = scores.min(1), scores.max(1)
-            if not (np.isfinite(smallest) & np.isfinite(largest)).all():  # as NaN spreads to both
-                self._bad += np.isnan(batch.scores).sum(1), np.isinf(batch.scores).sum(1)
-            self._extremes[:, 0] = np.minimum(self._extremes[:, 0], smallest)
-            self._extremes[:, 1] = np.maximum(self._extremes[:, 1], largest)
-            yield batch, scores
-
-    def _scaled(self, raw: np.ndarray) -> np.ndarray:
-        if self._plain:
-            return raw
-        row = {name: i for i, name in enumerate(self._names)}
-        scores = [column.scale(raw[row[column.name]]) for column in self._columns]
-        return np.stack(scores).astype(np.float32, copy=False)
-
-    def close(self) -> tuple[int, np.ndarray]:
-        """Number of images and extremes of the columns.
-
-        Raises a ValueError with the counts of scores that are not finite.
-        """
-        parts = lists.gathered((self._images, self._bad, self._extremes))
-        images, bad = sum(part[0] for part in parts), sum(part[1] for part in parts)
-        for name, missing, infinite in zip(self._names, *bad.tolist(), strict=True):
-            if missing or infinite:
-                raise ValueError(
-                    f"Scores '{name}' hold {missing} NaN and {infinite} infinite values among "
-                    f'{images}; leave those images or this column out.'
-                )
-        if images < 2:
-            raise ValueError(f'A competition needs at least 2 images, not {images}.')
-        low, high = zip(*(part[2].T for part in parts), strict=True)
-        return images, np.stack([np.min(low, 0), np.max(high, 0)], 1)
-
-
 def collect(
     table: Table,
     columns: Sequence[Column],
     meetings: Sequence[lists.Meeting],
     candidates: int,
     *,
-    exclude: Collection = (),
+    exclude: pa.Array | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> Candidates:
     """Each attacker's `candidates` largest and smallest images in each window of each meeting.
@@ -129,8 +62,12 @@ def collect(
         out = _excluded(batch.ids, exclude)
         builder.add(scores, out, batch.index)
         if not table.in_memory:
-            fresh = np.intersect1d(builder.listed(), batch.index, assume_unique=True)
+            listed = builder.listed()
+            fresh = np.intersect1d(listed, batch.index, assume_unique=True)
             notes.append(_note(batch, scores, np.searchsorted(batch.index, fresh)))
+            if sum(map(len, notes)) > _SPARE + 2 * len(listed):
+                held = pa.concat_tables(notes)
+                notes = [held.filter(pa.array(np.isin(held['index'].to_numpy(), listed)))]
     images, extremes = reading.close()
     found = builder.finish()
     if table.in_memory:
@@ -140,7 +77,7 @@ def collect(
 
 
 def hold(
-    table: Table, columns: Sequence[Column], exclude: Collection, chunk_size: int
+    table: Table, columns: Sequence[Column], exclude: pa.Array | None, chunk_size: int
 ) -> Candidates:
     """All images of a table in memory, without lists, as `collect` otherwise."""
     reading = Pass(table, columns, chunk_size)
@@ -149,11 +86,23 @@ def hold(
     return _of_memory(table, columns, exclude, None, reading.close()[1])
 
 
-def _excluded(ids: pa.Array, exclude: Collection) -> np.ndarray:
-    if not exclude:
+def _excluded(ids: pa.Array, exclude: pa.Array | None) -> np.ndarray:
+    if exclude is None:
         return np.zeros(len(ids), bool)
-    values = pa.array(list(exclude)).cast(ids.type)
-    return pc.is_in(ids, value_set=values).to_numpy(zero_copy_only=False)
+    return pc.is_in(ids, value_set=exclude).to_numpy(zero_copy_only=False)
+
+
+def listed_ids(exclude: Collection | None, kind: pa.DataType) -> pa.Array | None:
+    """Ids to leave out as an array of the table's own type; ValueError for what are none."""
+    if isinstance(exclude, str | bytes):
+        raise ValueError(f'exclude must be a list of ids, not the text {exclude!r}.')
+    values = [] if exclude is None else list(exclude)
+    if not values:
+        return None
+    try:
+        return pa.array(values).cast(kind)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f'exclude must hold ids of the type {kind}: {error}.') from error
 
 
 def _of_memory(table, columns, exclude, found, extremes) -> Candidates:
@@ -184,7 +133,7 @@ def _note(batch: Batch, scores: np.ndarray, rows: np.ndarray) -> pa.Table:
     taken = pa.array(rows)
     contents = pa.nulls(len(rows), pa.string())
     if batch.contents is not None:
-        contents = pc.fill_null(pc.cast(batch.contents.take(taken), pa.string()), '')
+        contents = batch.contents.take(taken)
     found = {'index': batch.index[rows], 'id': batch.ids.take(taken), 'content': contents}
     return pa.table(found | {f'score_{i}': row[rows] for i, row in enumerate(scores)})
 
@@ -252,6 +201,8 @@ def _of_notes(notes, table, found, extremes, images) -> Candidates:
 
     def renumbered(of_meeting: lists.Lists) -> np.ndarray:
         number = of_meeting.index
+        if not len(index):
+            return number
         place = np.searchsorted(index, number, sorter=order).clip(0, len(index) - 1)
         number = np.where(number >= 0, order[place], number)
         by_id = np.lexsort((number, -of_meeting.keys.astype(np.int64)))

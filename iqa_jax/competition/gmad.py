@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def gmad(
       higher_is_better: by column; else of the table's metadata, else inferred with a warning.
       mappings: column -> monotone function of its raw scores, higher better, such as the logistic
         fitted to opinions. Levels and tolerance are then on that scale, otherwise on the column's
-        own, negated where a lower score is better.
+        own.
       exclude: ids of images that are not shown, such as rated ones.
       merge: one row for a pair that several contests choose, or one for each of them.
 
@@ -78,10 +79,12 @@ def _found(
     table, defenders, attackers, higher_is_better, mappings, rules, exclude
 ) -> tuple[dict, dict[str, float]]:
     """The pairs of `run`, and the factor that gives each column's scores their own sign back."""
-    defenders, attackers = ([*dict.fromkeys(map(str, names))] for names in (defenders, attackers))
+    defenders, attackers = (_names(given) for given in (defenders, attackers))
     names = list(dict.fromkeys([*defenders, *attackers]))
     _check_names(defenders, attackers, table.columns())
     declared = {str(name): better for name, better in higher_is_better.items()}
+    if unknown := [name for name in declared if name not in table.columns()]:
+        raise ValueError(f'higher_is_better names {unknown[0]}, which is no column of scores.')
     higher = directions.resolve(table, names, declared)
     scale = 'own' if mappings is None else {str(n): function for n, function in mappings.items()}
     sources = dict(zip(names, names, strict=True))
@@ -93,11 +96,20 @@ def _found(
         if set(attackers) != {name}
     ]
     signs = {name: -1.0 if mappings is None and not higher[name] else 1.0 for name in names}
-    return run(table, columns, matches, rules, exclude).pairs, signs
+    rules = rules.turned({name: sign for name, sign in signs.items() if name in defenders})
+    found = run(table, columns, matches, rules, exclude)
+    for name, images in found.level_images.items():
+        if rules.given(name) and not all(images):
+            warnings.warn(f'Level {images.index(0)} of {name} holds no image.', stacklevel=4)
+    return found.pairs, signs
 
 
 def _is_frame(scores: Any) -> bool:
-    return hasattr(scores, 'to_numpy') and hasattr(scores, 'columns')
+    return type(scores).__module__.split('.')[0] == 'pandas'
+
+
+def _names(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else [*dict.fromkeys(map(str, given))]
 
 
 def _check_names(defenders: list[str], attackers: list[str], known: list[str]) -> None:
@@ -127,23 +139,41 @@ def _opened(scores: Any, ids: Any, content: Any) -> score_stream.Table:
             if value is not None and not isinstance(value, str):
                 raise ValueError(f'{name} must name a column of {scores}.')
         return score_stream.Table(Path(scores), ids or _ID, content)
-    if isinstance(scores, np.ndarray):
+    if hasattr(scores, '__array__') and hasattr(scores, 'ndim') and not _is_frame(scores):
+        scores = np.asarray(scores)
         if scores.ndim != 2:
             raise ValueError(f'An array of scores must be [images, models], not {scores.shape}.')
         columns = {str(i): column for i, column in enumerate(scores.T)}
     elif isinstance(scores, Mapping):
         columns = {str(name): np.asarray(column) for name, column in scores.items()}
     else:
-        table = scores if isinstance(scores, pa.Table) else pa.table(scores)
-        columns = {
-            name: table[name].to_numpy() for name in table.column_names if not name.startswith('__')
-        }
+        table = _table(scores)
+        columns = {name: _numpy(table[name]) for name in table.column_names}
     ids = _taken('ids', columns, _ID if ids is None and _ID in columns else ids)
     content = _taken('content', columns, content)
     numbers = {n: x for n, x in columns.items() if np.asarray(x).dtype.kind in 'fiu'}
     if not numbers:
         raise ValueError('The table holds no column of scores.')
     return score_stream.of_columns(numbers, ids, content)
+
+
+def _table(scores: Any) -> pa.Table:
+    try:
+        if _is_frame(scores):
+            return pa.Table.from_pandas(scores, preserve_index=False)
+        return scores if isinstance(scores, pa.Table) else pa.table(scores)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(
+            'scores must be the path of a Parquet or CSV file, an Arrow or pandas table, name -> '
+            f'array [N], or an array [N, models]: {error}.'
+        ) from error
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_dictionary(column.type):
+        # Arrow gives the last category where a value is missing (pyarrow 26).
+        column = column.cast(column.type.value_type)
+    return column.to_numpy()
 
 
 def _taken(what: str, columns: dict, value: Any) -> Any:

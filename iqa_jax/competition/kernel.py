@@ -52,11 +52,6 @@ def keys(scores: jax.Array) -> jax.Array:
     return jnp.where(bits < 0, bits ^ _LAST, bits)
 
 
-def scores_of(keys: jax.Array) -> jax.Array:
-    """The float32 scores of `keys`."""
-    return jax.lax.bitcast_convert_type(jnp.where(keys < 0, keys ^ _LAST, keys), jnp.float32)
-
-
 def empty(defenders: int, cells: int, attackers: int, candidates: int) -> Extremes:
     """Lists without a candidate; cell 0 will never take one."""
     shape = (defenders, cells, 2 * attackers, candidates)
@@ -151,11 +146,10 @@ def update(
     """States after one more chunk: `scores` float32 [C, B], finite; `out` bool [B]: not to be seen;
     `index` int32 [B]: numbers of the images, ascending, NOBODY where there is none.
 
-    There is one state for each of `axes`,
-    which differ in their numbers of attackers. O(B * M) per defender: the whole chunk is only
-    compared with the last entries of its lists, and the survivors, few after the first chunks, are
-    merged. Chunks of one state come in ascending order, of any size: then lists keep the smallest
-    index among equal scores.
+    There is one state for each of `axes`, which differ in their numbers of attackers. O(B * M) per
+    defender: the whole chunk is only compared with the last entries of its lists, and the
+    survivors, few after the first chunks, are merged. Chunks of one state come in ascending order,
+    of any size: then lists keep the smallest index among equal scores.
     """
     chunk = keys(scores)
 

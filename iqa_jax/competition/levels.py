@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from iqa_jax.competition import scales, windows
-from iqa_jax.competition.candidates import Column, Pass
+from iqa_jax.competition.reading import Column, Pass
 from iqa_jax.competition.rules import Rules
 from iqa_jax.data.score_stream import Table
 
@@ -36,9 +36,13 @@ def of_defenders(
         every, place = np.unique(shares, return_inverse=True)
         ends = scales.column_quantiles(table, chosen, every, rules.chunk_size)[:, place]
     for row, (name, number) in enumerate(asked):
-        make = windows.equal_width if rules.window == 'equal_width' else windows.quantile
         try:
-            found[number] = make(ends[row], rules.levels, rules.half_width)
+            if rules.window == 'equal_width':
+                found[number] = windows.equal_width(
+                    ends[row], rules.levels, rules.half_width, rules.half_points
+                )
+            else:
+                found[number] = windows.quantile(ends[row])
         except ValueError as error:
             raise ValueError(f"Defender '{name}': {error}") from error
     return found, stated

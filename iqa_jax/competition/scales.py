@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from iqa_jax.competition import quantiles
-from iqa_jax.competition.candidates import Column, Pass, as_it_is
+from iqa_jax.competition.reading import Column, Pass, as_it_is
 from iqa_jax.data.score_stream import Table
 
 _PERCENTILES = np.array([0.001, 0.999])
+_GRID = 4097  # scores on which a mapping is checked
 
 Scale = str | Mapping[str, Callable[[np.ndarray], np.ndarray]]
 
@@ -44,9 +45,11 @@ def columns(
         raise ValueError(
             f"No mapping for '{missing[0]}'; give one for every model and rival, or none."
         )
+    ends = raw_extremes(table, list(names.values()), chunk_size)
+    for (name, source), sign in zip(names.items(), signs, strict=True):
+        _check_mapping(name, scale[name], sign, *ends[source])
     return [
-        Column(source, functools.partial(_mapped, name, scale[name], sign))
-        for (name, source), sign in zip(names.items(), signs, strict=True)
+        Column(source, functools.partial(_mapped, scale[name])) for name, source in names.items()
     ]
 
 
@@ -84,11 +87,34 @@ def _between(name: str, sign: float, low: float, high: float) -> Callable:
     return stretched
 
 
-def _mapped(name: str, mapping: Callable, sign: float, scores: np.ndarray) -> np.ndarray:
-    mapped = np.asarray(mapping(scores), np.float32)
-    if (np.diff(mapped[np.argsort(sign * scores, kind='stable')]) < 0).any():
+def raw_extremes(
+    table: Table, names: Sequence[str], chunk_size: int
+) -> dict[str, tuple[float, float]]:
+    """Smallest and largest score of columns, of a file's own statistics or by reading it."""
+    names = list(dict.fromkeys(names))
+    if (stated := table.extremes(names)) is not None:
+        return stated
+    reading = Pass(table, [Column(name, as_it_is) for name in names], chunk_size)
+    for _ in reading:
+        pass
+    return dict(zip(names, reading.close()[1].tolist(), strict=True))
+
+
+def _check_mapping(name: str, mapping: Callable, sign: float, low: float, high: float) -> None:
+    """Raises a ValueError for a mapping that is not one of scores, or not monotone between them."""
+    grid = np.linspace(low, high, _GRID).astype(np.float32)
+    mapped = np.asarray(mapping(grid))
+    if mapped.shape != grid.shape:
+        raise ValueError(
+            f"The mapping of '{name}' makes {mapped.shape} of {grid.shape} scores; it must give "
+            'one for each.'
+        )
+    if (np.diff(mapped) * sign < 0).any():
         raise ValueError(
             f"The mapping of '{name}' is not monotone in its direction on these scores; "
             'fit the 4-parameter logistic.'
         )
-    return mapped
+
+
+def _mapped(mapping: Callable, scores: np.ndarray) -> np.ndarray:
+    return np.asarray(mapping(scores), np.float32)

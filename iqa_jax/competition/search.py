@@ -12,17 +12,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from iqa_jax.competition import levels, scales
-from iqa_jax.competition.candidates import Candidates, Column, as_it_is, collect, hold
+from iqa_jax.competition.candidates import Candidates, collect, hold, listed_ids
 from iqa_jax.competition.contests import Match, contests
 from iqa_jax.competition.lists import Meeting
+from iqa_jax.competition.reading import Column, as_it_is
 from iqa_jax.competition.rules import Rules
 from iqa_jax.competition.selection import Selection, Unsettled
 from iqa_jax.competition.windows import Windows
 from iqa_jax.data import score_stream
 
-_LONGER, _LONGEST = 8, 4096  # lists of a table on disk grow by this factor up to that length
+# Where the lists of a table on disk do not settle the choice, a table of so many scores is taken
+# into memory, and the lists of a larger one grow by this factor up to that length.
+_LOADED, _LONGER, _LONGEST = 100_000_000, 8, 4096
 SCORES = (
     'defender_best',
     'defender_worst',
@@ -48,7 +52,7 @@ def search(
     *,
     image_ids: Sequence[str] | None = None,
     ref_ids: Sequence[str] | None = None,
-    exclude: Collection[str] | None = None,
+    exclude: Collection | None = None,
     defender_name: str = 'defender',
     attacker_names: Sequence[str] | None = None,
     role: str = 'defender',
@@ -75,7 +79,7 @@ def search(
         [Column(name, as_it_is) for name in columns],
         [Match(role, (defender_name, 0), numbers)],
         Rules(**rules),
-        exclude or (),
+        exclude,
     ).pairs
 
 
@@ -85,7 +89,7 @@ def compete(
     models: Sequence[str],
     rivals: Sequence[str],
     *,
-    exclude: Collection[str] | None = None,
+    exclude: Collection | None = None,
     columns: Mapping[str, str] | None = None,
     roles: Sequence[str] = ('defender', 'attacker'),
     scale: str | Mapping[str, Callable[[np.ndarray], np.ndarray]] = 'percentile',
@@ -134,7 +138,7 @@ def compete(
             for (role, name), others in matches.items()
         ],
         settings,
-        exclude or (),
+        exclude,
     )
 
 
@@ -143,7 +147,7 @@ def run(
     columns: Sequence[Column],
     matches: Sequence[Match],
     rules: Rules,
-    exclude: Collection = (),
+    exclude: Collection | None = None,
 ) -> Found:
     """The pairs of a competition, one row per distinct pair.
 
@@ -169,19 +173,23 @@ def run(
         Meeting(match.defender[1], tuple(match.attackers.values()), of_match)
         for match, of_match in zip(matches, windows, strict=True)
     ]
-    count = rules.listed()
+    count = rules.listed(table.content_column is not None)
     while True:
+        out = listed_ids(exclude, table.id_type)
         if rules.engine == 'exact':
-            found = hold(table, columns, exclude, rules.chunk_size)
+            found = hold(table, columns, out, rules.chunk_size)
         else:
             found = collect(
-                table, columns, meetings, count, exclude=exclude, chunk_size=rules.chunk_size
+                table, columns, meetings, count, exclude=out, chunk_size=rules.chunk_size
             )
         levels.check(table, columns, stated, found.extremes)
         try:
             pairs = _table(_selected(found, matches, windows, rules), found)
             return Found(pairs, _level_images(found, matches, windows))
         except Unsettled as error:
+            if found.images * len(columns) <= _LOADED:
+                table = table.load(list(dict.fromkeys(column.name for column in columns)))
+                continue
             if count >= _LONGEST:
                 raise ValueError(
                     f'Lists of {count} images per level do not settle which pairs the tolerance '
@@ -210,7 +218,9 @@ def _selected(
 ) -> Selection:
     contents = None
     if found.contents is not None:
-        contents = found.contents.dictionary_encode().indices.to_numpy()
+        contents = found.contents.dictionary_encode().indices.to_numpy().astype(np.int64)
+        unknown = pc.equal(found.contents, '').to_numpy(zero_copy_only=False)
+        contents[unknown] = contents.max(initial=0) + 1 + np.arange(unknown.sum())
     selection = Selection(
         len(found.ids),
         contents=contents,

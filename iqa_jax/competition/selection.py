@@ -19,7 +19,7 @@ class Contest:
     `highs` and `lows` are the attacker's largest and smallest images inside the open window
     (low, high), best first, equal scores by ascending number; `complete` says that they hold every
     image of the window. `reach` gives all images of the level, None where they are not held.
-    With `lists` False only `reach` is asked. For `straddling` and `disagreement` see `sliding`.
+    Without lists only `reach` is asked. For `straddling` and `disagreement` see `sliding`.
     """
 
     role: str

@@ -28,7 +28,9 @@ def given(levels: Sequence[tuple[float, float]]) -> Windows:
     return Windows(low, high)
 
 
-def check(levels: int, window: str, half_width: float | None) -> None:
+def check(
+    levels: int, window: str, half_width: float | None, half_points: float | None = None
+) -> None:
     """Raises a ValueError for values that the windows do not take."""
     if window not in WINDOWS:
         raise ValueError(f"window must be 'equal_width' or 'quantile', not {window!r}.")
@@ -36,25 +38,34 @@ def check(levels: int, window: str, half_width: float | None) -> None:
         raise ValueError(
             f'levels must be at least 1 and half_width in (0, 1], not {levels} and {half_width}.'
         )
+    if half_points is not None and (not half_points > 0 or window != 'equal_width'):
+        raise ValueError(f"half_points={half_points!r} must be above 0 and needs 'equal_width'.")
 
 
 def _centres(levels: int, half_width: float | None) -> tuple[np.ndarray, float]:
     return (np.arange(levels) + 0.5) / levels, half_width or _WIDTH / levels
 
 
-def equal_width(ends: np.ndarray, levels: int, half_width: float | None = None) -> Windows:
+def equal_width(
+    ends: np.ndarray,
+    levels: int,
+    half_width: float | None = None,
+    half_points: float | None = None,
+) -> Windows:
     """Windows of the same width between a defender's smallest and largest score, `ends` [2].
 
     Centres are (k + 1/2) / levels of the way, windows reach `half_width` of the range to both sides
-    (None: 0.54 / levels, so neighbours overlap a little). Source: the Waterloo gMAD toolbox, 6
-    levels and 9 of 100 points, strict. Raises ValueError.
+    (None: 0.54 / levels, so neighbours overlap a little), or `half_points` in the defender's units.
+    Source: the Waterloo gMAD toolbox, which takes 6 levels and 9 points on a scale of 0..100,
+    strict. Raises ValueError.
     """
     smallest, largest = map(float, ends)
     _check_ends(smallest, largest)
     centres, reach = _centres(levels, half_width)
     span = largest - smallest
-    low = (smallest + span * (centres - reach)).astype(np.float32)
-    return Windows(low, (smallest + span * (centres + reach)).astype(np.float32))
+    reach = half_points or span * reach
+    middle = smallest + span * centres
+    return Windows((middle - reach).astype(np.float32), (middle + reach).astype(np.float32))
 
 
 def shares(levels: int, half_width: float | None = None) -> np.ndarray:
@@ -63,7 +74,7 @@ def shares(levels: int, half_width: float | None = None) -> np.ndarray:
     return np.concatenate([centres - reach, centres + reach]).clip(0, 1)
 
 
-def quantile(ends: np.ndarray, levels: int, half_width: float | None = None) -> Windows:
+def quantile(ends: np.ndarray) -> Windows:
     """As `equal_width` on the share of images instead of the range, ends included.
 
     `ends` [2 * levels]: the defender's quantiles at `shares`. Raises ValueError.
@@ -75,7 +86,9 @@ def quantile(ends: np.ndarray, levels: int, half_width: float | None = None) -> 
 
 def _check_ends(smallest: float, largest: float) -> None:
     if not smallest < largest:
-        raise ValueError('The defender gives every image the same score, so it has no levels.')
+        raise ValueError(
+            'The defender gives every image the same score (in float32), so it has no levels.'
+        )
 
 
 class Cells(NamedTuple):

@@ -40,6 +40,10 @@ def resolve(
     if open_ones := [name for name in names if name not in found]:
         sample = next(table.batches(list(names), _SAMPLE)).scores
         column = dict(zip(names, sample, strict=True))
+        if not found and open_ones[0].lower() == 'dmos':
+            raise ValueError(
+                "Databases disagree on whether a higher 'dmos' is better; give higher_is_better."
+            )
         if not found:
             found[open_ones[0]] = inferred[open_ones[0]] = True
         for name in open_ones:
@@ -50,7 +54,7 @@ def resolve(
         warnings.warn(
             f'{table.name} does not say in which direction its scores are better; inferred {told} '
             'is better. Give higher_is_better to settle it.',
-            stacklevel=3,
+            stacklevel=4,
         )
     return {name: found[name] for name in names}
 

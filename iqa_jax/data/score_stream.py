@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,15 @@ _CSV_BLOCK = 1 << 24  # bytes
 
 class Batch(NamedTuple):
     """Rows of a table: `index` int32 [B], their numbers in it, ascending; `ids` and `contents`
-    Arrow arrays [B], contents None where nobody asked; `scores` float32 [C, B], NaN where empty.
+    Arrow arrays [B], contents None where nobody asked, '' where empty; `scores` float32 [C, B], NaN
+    where empty; `nameless` counts the rows without an id.
     """
 
     index: np.ndarray
     ids: pa.Array
     contents: pa.Array | None
     scores: np.ndarray
+    nameless: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +72,13 @@ class Table:
             if self.where.suffix == '.parquet':
                 return pq.read_schema(self.where)
             if self.where.suffix == '.csv':
-                with pyarrow.csv.open_csv(self.where) as reader:
-                    return reader.schema
+                return pyarrow.csv.open_csv(self.where).schema
         raise ValueError(f'{self.name} is not a table: use the suffix .parquet or .csv.')
+
+    @property
+    def id_type(self) -> pa.DataType:
+        """Arrow type of the ids that `batches` gives."""
+        return _id_type(self.schema.field(self.id_column).type)
 
     def columns(self) -> list[str]:
         """Names of the columns that hold numbers, id and content aside."""
@@ -84,10 +90,14 @@ class Table:
 
         Verifies the digest of a table that has one, reading it once.
         """
-        meta = json.loads((self.schema.metadata or {}).get(b'meta', b'{}'))
+        try:
+            meta = json.loads((self.schema.metadata or {}).get(b'meta', b'{}'))
+        except ValueError:  # what another program keeps under that name
+            meta = {}
         if not self.in_memory and artifacts.sidecar_path(self.where).is_file():
             meta = artifacts.meta(self.where)['meta'] or meta
-        return meta.get('columns', {})
+        columns = meta.get('columns') if isinstance(meta, dict) else None
+        return columns if isinstance(columns, dict) else {}
 
     def extremes(self, columns: Sequence[str]) -> dict[str, tuple[float, float]] | None:
         """Smallest and largest value of each column as a Parquet file states them, else None."""
@@ -101,7 +111,7 @@ class Table:
                 footer.row_group(group).column(number[name]).statistics
                 for group in range(footer.num_row_groups)
             ]
-            if not parts or any(part is None or not part.has_min_max for part in parts):
+            if not parts or not all(map(_states_ends, parts)):
                 return None
             found[name] = min(part.min for part in parts), max(part.max for part in parts)
         return found
@@ -120,9 +130,8 @@ class Table:
         names = list(dict.fromkeys([self.id_column, *columns]))
         if self.content_column:
             names = list(dict.fromkeys([*names, self.content_column]))
-        reader = (
-            self._batch(*found, columns) for found in self._record_batches(names, size, share)
-        )
+        parts = self._record_batches(names, size, share)
+        reader = (self._batch(*found, columns) for found in parts)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             coming = pool.submit(next, reader, None)
             while True:
@@ -139,14 +148,10 @@ class Table:
         ids = pa.concat_arrays([batch.ids for batch in found])
         contents = None
         if self.content_column:
-            contents = [pc.fill_null(pc.cast(b.contents, pa.string()), '') for b in found]
-            contents = pa.concat_arrays(contents).to_pylist()
+            contents = pa.concat_arrays([batch.contents for batch in found]).to_pylist()
         scores = np.concatenate([batch.scores for batch in found], 1)
-        return of_columns(
-            dict(zip(columns, scores, strict=True)),
-            ids.to_numpy(zero_copy_only=False),
-            contents,
-        )
+        columns = dict(zip(columns, scores, strict=True))
+        return of_columns(columns, ids.to_numpy(zero_copy_only=False), contents)
 
     def _record_batches(self, names, size, share) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         part, parts = share
@@ -174,17 +179,9 @@ class Table:
                 raise ValueError(f'Column {name} of {self.name} is not of numbers.')
             scores[row] = column.to_numpy(zero_copy_only=False)
         ids = batch.column(self.id_column)
-        nobody = ids.is_null()
-        if pa.types.is_string(ids.type):
-            nobody = pc.or_(nobody, pc.fill_null(pc.equal(ids, ''), False))
-        if count := pc.sum(nobody).as_py():
-            first = int(index[pc.index(nobody, True).as_py()])
-            raise ValueError(
-                f'{count} rows of {self.name} have no {self.id_column}, row {first} the first of '
-                f'them, counted up to row {int(index[-1])}; leave them out or name them.'
-            )
-        contents = batch.column(self.content_column) if self.content_column else None
-        return Batch(index, ids, contents, scores)
+        ids = ids.cast(_id_type(ids.type))
+        contents = _texts(batch.column(self.content_column)) if self.content_column else None
+        return Batch(index, ids, contents, scores, _nameless(ids))
 
 
 def of_columns(
@@ -192,7 +189,7 @@ def of_columns(
 ) -> Table:
     """A table of arrays [N] in order of image id; `ids` None numbers the rows.
 
-    Raises ValueError for arrays of different lengths and for an id that is there twice.
+    Raises ValueError.
     """
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     size = len(next(iter(arrays.values())))
@@ -201,15 +198,47 @@ def of_columns(
     for name, array in {**arrays, 'image ids': names, 'contents': groups}.items():
         if array is not None and array.shape != (size,):
             raise ValueError(f'{name} has shape {array.shape} for {size} images.')
+    try:
+        listed = pa.array(names)
+    except pa.ArrowException as error:
+        raise ValueError(f'Image ids must be all texts or all numbers: {error}.') from error
+    if count := _nameless(listed):
+        raise ValueError(f'{count} of {size} rows have no image id; leave them out or name them.')
     order = np.argsort(names, kind='stable')
     names = names[order]
     if (twice := names[1:] == names[:-1]).any():
         raise ValueError(f"image_ids must be unique, but '{names[1:][twice][0]}' is not.")
     table = {name: array[order] for name, array in arrays.items()}
-    table[_ID] = pa.array(names.tolist() if names.dtype == object else names)
+    table[_ID] = listed.take(pa.array(order)).cast(_id_type(listed.type))
     if groups is not None:
-        table[_CONTENT] = pa.array(groups[order].astype(str))
+        table[_CONTENT] = _texts(pa.array(groups, from_pandas=True)).take(pa.array(order))
     return Table(pa.table(table), _ID, None if groups is None else _CONTENT)
+
+
+def _id_type(kind: pa.DataType) -> pa.DataType:
+    """Text of any kind, also as categories, is text; numbers stay numbers."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind if pa.types.is_integer(kind) or pa.types.is_floating(kind) else pa.string()
+
+
+def _nameless(ids: pa.Array) -> int:
+    nobody = pc.is_null(ids, nan_is_null=True)
+    if not (pa.types.is_integer(ids.type) or pa.types.is_floating(ids.type)):
+        nobody = pc.or_(nobody, pc.fill_null(pc.equal(ids.cast(pa.string()), ''), False))
+    return pc.sum(nobody).as_py() or 0
+
+
+def _texts(contents: pa.Array) -> pa.Array:
+    """Contents as text, '' where there is none."""
+    if pa.types.is_dictionary(contents.type):
+        contents = contents.dictionary_decode()
+    return pc.fill_null(contents.cast(pa.string()), '')
+
+
+def _states_ends(part: Any) -> bool:
+    ends = (part.min, part.max) if part is not None and part.has_min_max else (None,)
+    return all(isinstance(end, int | float) for end in ends)
 
 
 _ID, _CONTENT = '\x00image_id', '\x00content'  # no column of a user's can have these names
@@ -235,8 +264,7 @@ def _of_parquet(file, names, size, share, name):
     for batch in file.iter_batches(
         batch_size=size, columns=names, row_groups=groups.tolist(), use_threads=False
     ):
-        number = np.arange(done, done + batch.num_rows)
-        done += batch.num_rows
+        number, done = np.arange(done, done + batch.num_rows), done + batch.num_rows
         yield (number + shift[np.searchsorted(own, number, 'right')]).astype(np.int32), batch
 
 

@@ -80,6 +80,7 @@ def build(
     axis_name: str | None = None,
     dtype: str = 'float32',
     preprocess: str | None = None,
+    members: int = 1,
 ) -> QualityModel:
     """A model `(images [N,H,W,3] float32 in [0,1], train) -> (prediction [N,outputs], out)`.
 
@@ -92,35 +93,34 @@ def build(
     gap, batch otherwise. uncertainty: False, True or 'exp', a standard deviation per output (see
     `QualityModel`). momentum: of the running statistics. frozen_statistics: the backbone keeps its
     running statistics while training. axis_name: devices that share batch statistics. dtype: of the
-    backbone's arithmetic, 'float32' or 'bfloat16'; parameters, statistics, head and outputs stay
-    float32. preprocess: what the
-    backbone does to its input first, a name of PREPROCESS; None is what the weights of its authors
-    expect. ValueError on an unknown name.
+    backbone's arithmetic, 'float32' or 'bfloat16'; the rest stays float32. preprocess: what the
+    backbone does to its input first, a name of PREPROCESS; None is what its weights expect.
+    members: heads that learn apart, each from its own loss; the prediction is their mean.
+    ValueError on an unknown name.
     """
     rates = (dropout,) * len(hidden) if isinstance(dropout, int | float) else tuple(dropout)
-    _check(backbone, head, pooling, cells, hidden, hidden_norm, rates, uncertainty)
+    _check(backbone, head, pooling, cells, hidden, hidden_norm, rates, uncertainty, members)
     if dtype not in DTYPES:
         raise ValueError(f'config.model.dtype is {dtype!r}; use {" or ".join(DTYPES)}')
     body = _body(
         backbone, preprocess, momentum=momentum, axis_name=axis_name, dtype=jnp.dtype(dtype)
     )
     module, pooling = HEADS[head].module, pooling or HEADS[head].pooling
+    if members > 1:
+        module = heads.MultitaskRegressor  # a sub-head for every output of every member
     kind = normalise or ('none' if pooling == 'gap' else 'batch')
     norm = {'norm': 'batch', 'momentum': momentum, 'axis_name': axis_name}
+    width = outputs * members * (2 if uncertainty == 'exp' else 1)
     return QualityModel(
         backbone=body,
-        regressor=module(
-            outputs * (2 if uncertainty == 'exp' else 1),
-            tuple(hidden),
-            rates,
-            **(norm if hidden_norm == 'batch' else {}),
-        ),
+        regressor=module(width, tuple(hidden), rates, **(norm if hidden_norm == 'batch' else {})),
         normalise=heads.Normalise(kind, momentum, axis_name),
         pooling=pooling,
         taps=body.taps() if heads.POOLINGS[pooling].tap else (),
         cells=heads.Cells(tuple(cells)) if cells else None,
         uncertainty=uncertainty,
         frozen_statistics=frozen_statistics,
+        members=members,
     )
 
 
@@ -154,6 +154,7 @@ def _check(
     hidden_norm: str,
     rates: Sequence[float],
     uncertainty: bool | str = False,
+    members: int = 1,
 ) -> None:
     """Raises a ValueError that names the first argument of `build` that does not fit."""
     if backbone not in BACKBONES:
@@ -171,8 +172,15 @@ def _check(
         )
     if hidden_norm not in HIDDEN_NORMS:
         raise ValueError(f'config.model.hidden_norm is {hidden_norm!r}; use none or batch')
-    if hidden_norm == 'batch' and head == 'multitask':
-        raise ValueError("config.model.hidden_norm='batch' is not for multitask; use none")
+    if hidden_norm == 'batch' and (head == 'multitask' or members > 1):
+        raise ValueError(
+            "config.model.hidden_norm='batch' is not for multitask or several members; use none"
+        )
+    if members < 1 or (members > 1 and uncertainty == 'exp'):
+        raise ValueError(
+            f'config.model.members={members} with uncertainty {uncertainty!r}; use 1 or more, and '
+            "1 with 'exp'"
+        )
     if len(rates) != len(hidden):
         raise ValueError(
             f'config.model.dropout has {len(rates)} rates for {len(hidden)} hidden layers'

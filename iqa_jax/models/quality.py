@@ -27,7 +27,8 @@ class QualityModel(nn.Module):
     `uncertainty` True adds a layer whose softplus is the standard deviation; with 'exp' the
     regressor has twice the outputs, the predictions and then the logarithms of their variances.
     With `frozen_statistics` the backbone normalises by its running statistics in training too,
-    which suits small batches of a pretrained network.
+    which suits small batches of a pretrained network. The predictions are means over `members`, of
+    which the regressor has `outputs` each, member by member.
     """
 
     backbone: nn.Module
@@ -38,10 +39,11 @@ class QualityModel(nn.Module):
     cells: nn.Module | None = None
     uncertainty: bool | str = False
     frozen_statistics: bool = False
+    members: int = 1
 
     def setup(self):
         if self.uncertainty is True:
-            self.spread = nn.Dense(self.regressor.outputs)
+            self.spread = nn.Dense(self.regressor.outputs // self.members)
 
     def extract(
         self, images: jax.Array, train: bool, valid: jax.Array | None = None
@@ -74,16 +76,21 @@ class QualityModel(nn.Module):
         return jnp.concatenate(pooled, axis=-1), out
 
     def regress(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Pooled [N,F] or [N,5,5,F] -> (prediction [N,outputs], {} or {'std': [N,outputs]})."""
+        """Pooled [N,F] or [N,5,5,F] -> (prediction [N,outputs], what there is of 'std' [N,outputs]
+        and 'members' [N,members,outputs]).
+        """
         x = self.normalise(features, train)
         x = x if self.cells is None else self.cells(x)
-        prediction = self.regressor(x, train)
+        prediction, out = self.regressor(x, train), {}
+        if self.members > 1:
+            out = {'members': prediction.reshape(len(prediction), self.members, -1)}
+            prediction = out['members'].mean(1)
         if not self.uncertainty:
-            return prediction, {}
+            return prediction, out
         if self.uncertainty == 'exp':
             prediction, log_variance = jnp.split(prediction, 2, axis=-1)
             return prediction, {'std': jnp.exp(log_variance / 2)}
-        return prediction, {'std': nn.softplus(self.spread(x)) + 1e-4}
+        return prediction, {**out, 'std': nn.softplus(self.spread(x)) + 1e-4}
 
     def __call__(
         self, images: jax.Array, train: bool, valid: jax.Array | None = None

@@ -14,7 +14,7 @@ def at_targets(variables: dict, targets: np.ndarray) -> dict:
     what the random layers say, and dropout does to it, would outweigh what there is to learn.
 
     Args:
-      variables: of a model with one output, or sub-head, per target.
+      variables: of a model with one output, or sub-head, per target, or per target and member.
       targets: [N, K], of which the mean and a tenth of the standard deviation are taken.
     """
     regressor = dict(variables['params']['regressor'])
@@ -25,7 +25,8 @@ def at_targets(variables: dict, targets: np.ndarray) -> dict:
         regressor['output'] = {'kernel': output['kernel'] * spread, 'bias': output['bias'] + mean}
     else:
         last = sum(name.startswith('kernel_') for name in regressor) - 1
-        regressor[f'kernel_{last}'] *= spread[:, None, None]
-        regressor[f'bias_{last}'] += mean[:, None]
+        members = len(regressor[f'bias_{last}']) // len(mean)
+        regressor[f'kernel_{last}'] *= jnp.tile(spread, members)[:, None, None]
+        regressor[f'bias_{last}'] += jnp.tile(mean, members)[:, None]
     params = variables['params'] | {'regressor': jax.tree.map(jnp.asarray, regressor)}
     return variables | {'params': params}

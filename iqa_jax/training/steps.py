@@ -96,14 +96,22 @@ def _make_objective(
 ) -> Callable:
     """Builds `objective(params, state, mask, batch, key) -> (loss, what the step needs beside)`."""
 
+    def loss_of(prediction, out, batch, own, loss_state):
+        def one(member):
+            return loss_fn.apply(member, out, batch, loss_options, own, loss_state)
+
+        if 'members' not in out:
+            return one(prediction)
+        # Each member has its own loss: that of their mean would let them err in turns.
+        of_each = jax.vmap(one, in_axes=1)(out['members'])
+        return jax.tree.map(lambda x: x.mean(0), of_each)
+
     def objective(params, state, mask, batch, key):
         params = schedules.stop_frozen(params, freeze)
         full_key, twin_key = jax.random.split(key)
         own = params.get('loss', {})
         prediction, out, stats = forward(params, state.batch_stats, batch, full_key)
-        loss, loss_state = loss_fn.apply(
-            prediction, out, batch, loss_options, own, state.loss_state
-        )
+        loss, loss_state = loss_of(prediction, out, batch, own, state.loss_state)
         aux = {
             'loss_full': loss,
             'batch_stats': stats,
@@ -132,9 +140,7 @@ def _make_objective(
         if ohem['consistency_weight']:
             loss = loss + ohem['consistency_weight'] * consistency
         if ohem['twin_weight']:
-            aux['loss_twin'], _ = loss_fn.apply(
-                twin_prediction, twin_out, batch, loss_options, own, state.loss_state
-            )
+            aux['loss_twin'], _ = loss_of(twin_prediction, twin_out, batch, own, state.loss_state)
             loss = loss + ohem['twin_weight'] * aux['loss_twin']
         return loss, aux
 
