@@ -26,11 +26,12 @@ def get_config(arg: str = '') -> ConfigDict:
             'id_column': 'image_id',  # of a score table without a manifest
             'content_column': '',  # and which of its columns names the photograph, '' for none
             'exclude': {},  # label -> {'manifest': rated images that are not chosen again}
-            'scale': 'percentile',  # | 'logistic', fitted to the opinions of `rated` | 'own'
+            'scale': 'percentile',  # | 'logistic', opinions of `rated` as 0..100 | 'own'
             'rated': '',  # manifest with opinions on images that every score table holds
             'levels': 3 if arg == 'smoke' else 6,
             'window': 'equal_width',  # | 'quantile'
-            'half_width': 0.09,  # of the defender's range, as the Waterloo toolbox
+            'half_width': 0.09,  # of a level, as a share of the defender's range
+            'half_points': None,  # or in points of 100; 9 with 'logistic' is the Waterloo toolbox
             'engine': 'binned',  # | 'exact': with a tolerance, also pairs that straddle a level
             'objective': 'gap',  # | 'disagreement': less the defender's gap ('exact')
             'tolerance': None,  # largest gap of the defender inside a pair, points of 100

@@ -192,7 +192,7 @@ def of_columns(
     Raises ValueError.
     """
     arrays = {name: np.asarray(column) for name, column in columns.items()}
-    size = len(next(iter(arrays.values())))
+    size = len(next(iter(arrays.values()), ids))
     names = np.arange(size) if ids is None else np.asarray(ids)
     groups = None if contents is None else np.asarray(contents)
     for name, array in {**arrays, 'image ids': names, 'contents': groups}.items():

@@ -13,12 +13,12 @@ from iqa_jax.tasks import gmad_pictures, opening
 
 KEYS = {
     'manifest', 'splits', 'models', 'rivals', 'id_column', 'content_column', 'exclude', 'scale',
-    'rated', 'levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref',
+    'rated', 'levels', 'window', 'half_width', 'half_points', 'tolerance', 'top_k', 'max_per_ref',
     'each_image_once', 'engine', 'objective', 'roles', 'max_pairs', 'figures', 'sheets',
 }  # fmt: skip
 RULES = (
-    'levels', 'window', 'half_width', 'tolerance', 'top_k', 'max_per_ref', 'each_image_once',
-    'engine', 'objective',
+    'levels', 'window', 'half_width', 'half_points', 'tolerance', 'top_k', 'max_per_ref',
+    'each_image_once', 'engine', 'objective',
 )  # fmt: skip
 SCALES = ('percentile', 'logistic', 'own')
 
@@ -32,8 +32,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     not chosen again, under no other id either; `max_pairs` keeps the pairs with the widest gaps.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    if config['scale'] not in SCALES:
-        raise ValueError(f'config.scale={config["scale"]!r} is not one of {", ".join(SCALES)}.')
+    _check(config)
     columns = config['models'] | config['rivals']
     excluded = [entry['manifest'] for entry in config['exclude'].values()]
     held = [config[key] for key in ('manifest', 'rated') if config[key]]
@@ -84,6 +83,15 @@ def run(config: dict, workdir: str | Path) -> dict:
     return stage.finish(summary, [*outputs, *drawn])
 
 
+def _check(config: dict) -> None:
+    if config['scale'] not in SCALES:
+        raise ValueError(f'config.scale={config["scale"]!r} is not one of {", ".join(SCALES)}.')
+    if config['manifest'] and config['content_column']:
+        raise ValueError(
+            "config.content_column is for config.manifest=''; a manifest has ref_id itself."
+        )
+
+
 def _opened(config: dict, columns: dict[str, dict]) -> tuple:
     """(rows of the manifest or None, score table, directions, label -> column, images left out)."""
     paths = {column['scores'] for column in columns.values()}
@@ -98,7 +106,7 @@ def _opened(config: dict, columns: dict[str, dict]) -> tuple:
             for label, c in columns.items()
         }
         return None, table, higher, {label: c['column'] for label, c in columns.items()}, []
-    opened = score_columns.opened(columns)
+    opened = _score_tables(columns, config['id_column'])
     pool = None
     if config['manifest']:
         pool = manifest.in_splits(
@@ -111,13 +119,45 @@ def _opened(config: dict, columns: dict[str, dict]) -> tuple:
     kept, scores, left_out = score_columns.oriented(ids, columns, opened)
     if pool is not None:
         pool = tables.select(pool, kept)
-    contents = None if pool is None else pool['ref_id']
+    contents = _contents(ids[kept], sorted(paths), config) if pool is None else pool['ref_id']
     table = score_stream.of_columns(scores, ids[kept], contents)
     return pool, table, dict.fromkeys(scores, True), {}, left_out
 
 
+def _score_tables(columns: dict[str, dict], id_column: str) -> score_columns.Tables:
+    """The score tables of columns, whatever their ids are called."""
+    if id_column == 'image_id':
+        return score_columns.opened(columns)
+    found = {}
+    for path in dict.fromkeys(column['scores'] for column in columns.values()):
+        table = score_stream.Table(Path(path), id_column)
+        names = list(dict.fromkeys(c['column'] for c in columns.values() if c['scores'] == path))
+        held = table.load(names)
+        ids = held.where[held.id_column].cast('string').to_numpy()
+        rows = {'image_id': ids} | {name: held.where[name].to_numpy() for name in names}
+        found[path] = rows, {'columns': table.described()}
+    return found
+
+
+def _contents(ids: np.ndarray, paths: list[str], config: dict) -> list[str] | None:
+    """What `content_column` of the first table that has it says of each image, '' for nothing."""
+    name = config['content_column']
+    if not name:
+        return None
+    for path in paths:
+        if name in score_stream.Table(Path(path), config['id_column']).schema.names:
+            held = score_stream.Table(Path(path), config['id_column'], name).load([])
+            known = (held.where[c].to_pylist() for c in (held.id_column, held.content_column))
+            of = dict(zip(*known, strict=True))
+            return [of.get(image_id, '') for image_id in ids.tolist()]
+    raise ValueError(f'No score table has the column config.content_column={name!r}.')
+
+
 def _mappings(config: dict, columns: dict[str, dict], higher: dict[str, bool]) -> dict:
-    """Each column's fitted logistic from its scores of the rated images to their opinions."""
+    """Each column's fitted logistic from its scores of the rated images to 0..100.
+
+    The opinions are stretched to 0..100 first, the scale of the Waterloo toolbox.
+    """
     if not config['rated']:
         raise ValueError("config.scale='logistic' needs config.rated, a manifest with opinions.")
     rated = manifest.read(config['rated'])
@@ -126,12 +166,14 @@ def _mappings(config: dict, columns: dict[str, dict], higher: dict[str, bool]) -
         label: column | {'scores': column.get('rated_scores', column['scores'])}
         for label, column in columns.items()
     }
-    ids = rated['image_id'][known]
-    kept, scores, _ = score_columns.oriented(ids, fits, score_columns.opened(fits))
-    mos, found = rated['mos'][known][kept], {}
+    kept, scores, _ = score_columns.oriented(
+        rated['image_id'][known], fits, _score_tables(fits, config['id_column'])
+    )
+    mos, found = rated['mos'][known][kept].astype(np.float64), {}
+    points = 100 * (mos - mos.min()) / (np.ptp(mos) or 1.0)
     for label, values in scores.items():
         # `oriented` turned the scores; a streamed table holds them as they were.
-        found[label] = logistic.fit_logistic(values if higher[label] else -values, mos)
+        found[label] = logistic.fit_logistic(values if higher[label] else -values, points)
     return found
 
 

@@ -7,10 +7,13 @@ from iqa_jax.competition import kernel, quantiles, windows
 
 
 def test_equal_width_levels_follow_the_toolbox_rule():
-    low, high = windows.equal_width(np.array([20.0, 120.0]), 6)
-    centres = 20 + (np.arange(6) + 0.5) * 100 / 6
+    # Scores of 20..90 on a scale of 0..100: 9 points stay 9 points.
+    low, high = windows.equal_width(np.array([20.0, 90.0]), 6, half_points=9)
+    centres = 20 + (np.arange(6) + 0.5) * 70 / 6
     np.testing.assert_allclose(low, centres - 9, rtol=1e-6)
     np.testing.assert_allclose(high, centres + 9, rtol=1e-6)
+    low, high = windows.equal_width(np.array([20.0, 90.0]), 6)
+    np.testing.assert_allclose(high - low, 2 * 0.09 * 70, rtol=1e-6)
 
 
 @pytest.mark.parametrize('levels', [1, 2, 7])

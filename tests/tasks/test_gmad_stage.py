@@ -77,11 +77,17 @@ def write(path: pathlib.Path, columns: dict) -> None:
 
 
 def test_tables_of_several_tools_are_joined_and_missing_ids_counted(scores, tmp_path):
-    write(tmp_path / 'a.csv', {k: scores[k][2:] for k in ('image_id', 'mine')})
-    write(tmp_path / 'b.parquet', {k: scores[k][:-3] for k in ('image_id', 'niqe')})
-    changed = config(tmp_path, 'a.csv')
+    named = scores | {'name': scores['image_id']}
+    write(tmp_path / 'a.csv', {k: named[k][2:] for k in ('name', 'mine')})
+    write(tmp_path / 'b.parquet', {k: named[k][:-3] for k in ('name', 'photo', 'niqe')})
+    changed = config(tmp_path, 'a.csv', id_column='name', content_column='photo', max_per_ref=1)
     changed['rivals']['niqe']['scores'] = 'b.parquet'
     summary = gmad.run(changed, tmp_path / 'out')
+    found = pairs_of(tmp_path / 'out')
+    shown = [*found['ref_id_best'].tolist(), *found['ref_id_worst'].tolist()]
+    assert len(set(shown)) == len(shown) and set(shown) <= {*scores['photo'].tolist()}
+    with pytest.raises(ValueError, match=r'No score table has the column config\.content_column'):
+        gmad.run(changed | {'content_column': 'nope'}, tmp_path / 'other')
     assert summary['quarantined'] == 5 and summary['pairs'] > 8
     lost = tables.read(tmp_path / 'out/quarantine.csv')[0]
     ids = scores['image_id'].tolist()
@@ -95,7 +101,7 @@ def test_the_logistic_of_rated_images_is_the_scale(scores, tmp_path):
     write(tmp_path / 'scores.parquet', scores)
     rated = {
         'image_id': scores['image_id'][:300],
-        'mos': (100 / (1 + np.exp(-scores['mine'][:300].astype(float) + 5))).astype(np.float32),
+        'mos': (1 + 4 / (1 + np.exp(-scores['mine'][:300].astype(float) + 5))).astype(np.float32),
     }
     manifest.write(tmp_path / 'rated.parquet', manifest.complete(rated, 'rated'), {})
     changed = config(tmp_path, 'scores.parquet', scale='logistic', rated='rated.parquet')
@@ -104,7 +110,9 @@ def test_the_logistic_of_rated_images_is_the_scale(scores, tmp_path):
     row = {image_id: i for i, image_id in enumerate(scores['image_id'])}
     ours = found['defender'] == 'ours'
     raw = scores['mine'][[row[x] for x in found['image_id_best'][ours]]].astype(float)
-    np.testing.assert_allclose(found['defender_best'][ours], 100 / (1 + np.exp(5 - raw)), atol=0.1)
+    ends = rated['mos'].min(), rated['mos'].max()
+    expected = 100 * (1 + 4 / (1 + np.exp(5 - raw)) - ends[0]) / (ends[1] - ends[0])
+    np.testing.assert_allclose(found['defender_best'][ours], expected, atol=0.1)
     with pytest.raises(ValueError, match=r'needs config\.rated'):
         gmad.run(changed | {'rated': ''}, tmp_path / 'other')
     with pytest.raises(ValueError, match=r"config\.scale='jod' is not one of"):
@@ -164,6 +172,9 @@ def test_the_disagreement_of_the_twin_attacks_as_any_column(scores, tmp_path):
 
 
 def test_two_processes_of_two_devices_find_what_one_finds(scores, tmp_path, main):
+    scores['niqe'] = np.round(3 * scores['niqe'])  # ties at the ends of lists
+    order = np.random.default_rng(2).permutation(900)
+    scores = {name: column[order] for name, column in scores.items()}
     write(tmp_path / 'scores.parquet', scores)
     text = f"""
 from ml_collections import ConfigDict
