@@ -21,7 +21,8 @@ def find(votes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     rater is a spammer if both hold:
       z < FOLLOWS / sqrt(n - 3): the votes do not follow the others' (random votes: z ~ N(0, that)),
       z < median - BELOW_PANEL * s: and the panel does much better; s is the larger of
-        1 / sqrt(n - 3) and the spread of z over the panel (from the median absolute deviation).
+        1 / sqrt(n - 3) and the spread of z over the better half of the panel (1.4826 times the
+        median deviation from the panel's median).
     The first makes a noisy or biased rater who still sees what the others see safe, the second a
     panel whose images all look alike, where nobody can be told from a spammer.
 
@@ -52,7 +53,9 @@ def judge(table: np.ndarray) -> tuple[np.ndarray, list[str], dict[str, np.ndarra
     spammer = np.zeros(len(table), bool)
     if judged.any():
         median = np.median(z[judged])
-        spread = np.maximum(_MAD * np.median(np.abs(z[judged] - median)), error)
+        # Of the better half alone: spammers would widen the spread and so hide themselves.
+        above = z[judged & (z >= median)] - median
+        spread = np.maximum(_MAD * np.median(above), error)
         low = (z < FOLLOWS * error) & (z < median - BELOW_PANEL * spread)
         spammer = judged & low
     reasons = [''] * len(table)
