@@ -7,7 +7,7 @@ from iqa_jax.study import votes as votes_table
 NORMAL_REACH = 1.96  # standard errors on each side in a 95 % interval, as the recommendation rounds
 _TOLERANCE = 1e-8  # of the scores, euclidean: the recommendation's stopping rule
 _STEPS = 10_000
-_MOST_CONSISTENT = 0.2  # nobody weighs as if more consistent than this share of the median rater
+_MOST_CONSISTENT = 1 / 3  # of the median inconsistency: nobody weighs as if below
 _NO_NOISE = 1e-4  # points of 100: below any scale's step
 
 
@@ -18,10 +18,11 @@ def fit(table: np.ndarray) -> dict[str, np.ndarray]:
     rater's residuals) and quality with bias (a weighted least squares, solved exactly, so missing
     votes need no other treatment), until the scores move by less than 1e-8 points together. Votes
     cannot tell a constant between quality and bias: the biases of raters linked by common images
-    add up to zero. Two guards that ordinary panels never touch: the likelihood is unbounded where
-    the scores follow one rater's votes exactly, so no rater weighs more than one of a fifth of the
-    median inconsistency; and images with one vote say nothing of a rater's inconsistency, which
-    needs two shared images and is nan otherwise (such a rater weighs as the median).
+    add up to zero. The likelihood is unbounded where the scores follow one rater's votes exactly,
+    and in panels of few raters or votes alternation runs there; so no rater weighs more than one of
+    a third of the median inconsistency, beyond the recommendation, which has no such limit. Images
+    with one vote say nothing of a rater's inconsistency, which needs two shared images and is nan
+    otherwise (such a rater weighs as the median).
 
     Returns `quality`, `quality_error` [images], `bias`, `bias_error`, `inconsistency`,
     `inconsistency_error` [raters] in points of 100, and `converged`. Errors are standard errors of

@@ -37,13 +37,12 @@ def counts(answers: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
     if (bad := ~np.isin(choice, CHOICES)).any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f'{bad.sum()} of {len(bad)} choices are none of a, b and tie, {choice[row]!r} in row '
-            f'{row} the first.'
+            f'{bad.sum()} of {len(bad)} choices are none of a, b and tie, {str(choice[row])!r} '
+            f'in row {row} the first.'
         )
     if (same := a == b).any():
-        raise ValueError(
-            f'{same.sum()} answers compare an image with itself, first {a[same][0]!r}.'
-        )
+        first = str(a[same][0])
+        raise ValueError(f'{same.sum()} answers compare an image with itself, {first!r} the first.')
     ids, index = np.unique(np.concatenate([a, b]), return_inverse=True)
     index = index.reshape(2, -1)
     low, high = index.min(0), index.max(0)

@@ -51,46 +51,46 @@ def mos_from_votes(
     if method not in METHODS:
         raise ValueError(f'method must be one of {", ".join(METHODS)}, not {method!r}.')
     table, raters, images = votes_table.matrix(votes)
+    used = table
     excluded, reasons = np.zeros(len(table), bool), [''] * len(table)
     if drop_spammers:
         excluded, reasons, _ = spammers.judge(table)
         if excluded.all():
             raise ValueError('Every rater looks like a spammer: there are no votes to scale.')
-    given = table
     if method == 'zscore':
-        table, same = _mapped_z_scores(table)
+        used, same = _mapped_z_scores(table)
         _exclude(excluded, reasons, same, ['z-score: all votes are the same'] * len(same))
     if method in ('bt500', 'bias_bt500'):
-        left = np.flatnonzero(~excluded)
-        out, sentences = _bt500(_unbiased(table[left]) if method == 'bias_bt500' else table[left])
-        far = np.zeros(len(table), bool)
-        far[left[out]] = True
-        by_rater = dict(zip(left.tolist(), sentences, strict=True))
-        _exclude(excluded, reasons, far, [by_rater.get(i, '') for i in range(len(table))])
+        _exclude(excluded, reasons, *_bt500(table, excluded, method == 'bias_bt500'))
     if method == 'ml':
         scores, bias, spread = _most_likely(table, excluded)
     else:
-        kept = table[~excluded]
+        kept = used[~excluded]
         scores = _means(_unbiased(kept) if method in ('bias', 'bias_bt500') else kept)
-        bias, spread = _deviations(table, scores['mos'])
+        bias, spread = _deviations(used, scores['mos'])
     if method == 'zscore':
-        bias = votes_table.rater_bias(given)
-    seen = (~np.isnan(given)).sum(1)
-    return {'image_id': images} | scores | {'mos': scores['mos'].clip(0, 100)}, {
-        'rater_id': raters,
-        'bias': bias,
-        'inconsistency': spread,
-        'votes': seen.astype(np.int32),
-        'excluded': excluded,
-        'reason': np.array(reasons, object),
-        'bias_low': bias - _NORMAL * spread / np.sqrt(seen),
-        'bias_high': bias + _NORMAL * spread / np.sqrt(seen),
-        'inconsistency_low': spread * (1 - _NORMAL / np.sqrt(2 * seen)),
-        'inconsistency_high': spread * (1 + _NORMAL / np.sqrt(2 * seen)),
+        bias, _ = _deviations(table, _means(_unbiased(table[~excluded]))['mos'])
+    clipped = {'mos': scores['mos'].clip(0, 100)}
+    seen = (~np.isnan(table)).sum(1)
+    about = {'bias': bias, 'inconsistency': spread, 'votes': seen.astype(np.int32)}
+    about |= {'excluded': excluded, 'reason': np.array(reasons, object)}
+    about |= _rater_intervals(bias, spread, seen)
+    return {'image_id': images} | scores | clipped, {'rater_id': raters} | about
+
+
+def _rater_intervals(bias: np.ndarray, spread: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
+    reach = _NORMAL * spread / np.sqrt(n)
+    return {
+        'bias_low': bias - reach,
+        'bias_high': bias + reach,
+        'inconsistency_low': spread - reach / np.sqrt(2),
+        'inconsistency_high': spread + reach / np.sqrt(2),
     }
 
 
-def _exclude(excluded: np.ndarray, reasons: list[str], out: np.ndarray, sentences: list[str]):
+def _exclude(
+    excluded: np.ndarray, reasons: list[str], out: np.ndarray, sentences: list[str]
+) -> None:
     """Adds `out` to `excluded`, in place, with the sentence of each; earlier reasons stay."""
     for i in np.flatnonzero(out & ~excluded).tolist():
         excluded[i], reasons[i] = True, sentences[i]
@@ -154,15 +154,18 @@ def _mapped_z_scores(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 100 * (z + _Z_LIMIT) / (2 * _Z_LIMIT), same
 
 
-def _bt500(table: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Who is excluded by BT.500, bool [R], and a reason for each rater ('' if none)."""
-    seen = (~np.isnan(table)).sum(1)
-    above, below = _screened(table)
-    outliers = above + below
-    excluded = (outliers > _OUTLIER_SHARE * seen) & (np.abs(above - below) < _ONE_SIDED * outliers)
-    return excluded, [
-        f'BT.500: {n} of {total} votes are outliers, to both sides' if out else ''
-        for out, n, total in zip(excluded, outliers, seen, strict=True)
+def _bt500(
+    table: np.ndarray, excluded: np.ndarray, remove_bias: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Whom of those not `excluded` BT.500 excludes, bool [R], and why ('' if kept)."""
+    left = table[~excluded]
+    above, below = np.zeros((2, len(table)), int)
+    above[~excluded], below[~excluded] = _screened(_unbiased(left) if remove_bias else left)
+    seen, outliers = (~np.isnan(table)).sum(1), above + below
+    out = (outliers > _OUTLIER_SHARE * seen) & (np.abs(above - below) < _ONE_SIDED * outliers)
+    return out, [
+        f'BT.500: {n} of {total} votes are outliers, to both sides' if far else ''
+        for far, n, total in zip(out, outliers, seen, strict=True)
     ]
 
 
