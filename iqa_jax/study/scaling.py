@@ -1,53 +1,172 @@
-"""From votes to mean opinion scores: rater bias, screening, intervals. The same for any votes."""
+"""From votes to mean opinion scores by any of the field's methods, in one form of table."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.special
 
+from iqa_jax.study import maximum_likelihood, spammers
+from iqa_jax.study import votes as votes_table
+
+METHODS = ('mean', 'bias', 'bt500', 'bias_bt500', 'zscore', 'ml')
 _OUTLIER_SHARE, _ONE_SIDED = 0.05, 0.3  # BT.500: excluded above the first and below the second
 _NEAR_NORMAL = (2.0, 4.0)  # kurtosis for which two standard deviations mark an outlier
 _CONFIDENCE = 0.95
+_Z_LIMIT = 3.0  # z-scores in -3..3 become 0..100
+_NORMAL = maximum_likelihood.NORMAL_REACH
 
 
-def _table(votes: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Votes as float64 [raters, images], nan where there is none, and both lists of ids.
+def mos_from_votes(
+    votes: Mapping[str, np.ndarray],
+    *,
+    method: str = 'bias_bt500',
+    drop_spammers: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Mean opinion scores of a votes table (rater_id, image_id, vote in 0..100): (images, raters).
 
-    Several votes of a rater for one image (repeats, gold questions) count once, as their mean.
+    `method`:
+      'mean': plain means of the votes.
+      'bias': each rater's bias is removed first (P.913).
+      'bt500': raters are screened once by BT.500, means of the others' votes.
+      'bias_bt500': bias is removed, raters are screened on what is left, then the bias of the
+        others is estimated again.
+      'zscore': z = (vote - the rater's mean) / the rater's standard deviation (n - 1) becomes
+        100 (z + 3) / 6, as LIVE maps z-scores, then means. The scale is relative to the images of
+        the study, and raters should have seen alike images. Who votes the same always is excluded.
+      'ml': maximum likelihood of quality, bias and inconsistency (P.910 Annex E), see
+        `maximum_likelihood.fit`.
+    With `drop_spammers` the raters whom `spammers.find` names are excluded before. Repeated votes
+    of a rater for an image count once, as their mean.
+
+    `images`, one row per voted image, by id: image_id, mos (clipped to 0..100), mos_std (of single
+    votes after the method's corrections, n - 1), votes (int32), standard_error, low and high (95 %;
+    Student's t, of 'ml' normal). An image with one vote has no spread, nor, but for 'ml', standard
+    error and interval (nan); one that only excluded raters saw has no mos either, and votes 0.
+    `raters`: rater_id, bias and inconsistency (mean and standard deviation of vote - mos; for
+    'zscore' P.913's bias and the spread of the mapped votes), votes (int32), excluded (bool),
+    reason ('' if kept), and 95 % intervals bias_low, bias_high, inconsistency_low and
+    inconsistency_high by the Fisher information of P.910 Annex E. Numbers are float64. Raises
+    ValueError. Source: ITU-R BT.500-14, ITU-T P.913, ITU-T P.910.
     """
-    missing = [key for key in ('rater_id', 'image_id', 'vote') if key not in votes]
-    if missing:
-        raise ValueError(f'The votes table lacks the columns {missing}.')
-    values = np.asarray(votes['vote'], np.float64)
-    if not len(values):
-        raise ValueError('The votes table is empty.')
-    bad = int((~((values >= 0) & (values <= 100))).sum())
-    if bad:
-        raise ValueError(f'{bad} of {len(values)} votes are NaN or outside 0..100.')
-    raters, rater = np.unique(np.asarray(votes['rater_id'], str), return_inverse=True)
-    images, image = np.unique(np.asarray(votes['image_id'], str), return_inverse=True)
-    total, count = np.zeros((2, len(raters), len(images)))
-    np.add.at(total, (rater, image), values)
-    np.add.at(count, (rater, image), 1)
-    with np.errstate(invalid='ignore'):
-        return total / count, raters.astype(object), images.astype(object)
+    if method not in METHODS:
+        raise ValueError(f'method must be one of {", ".join(METHODS)}, not {method!r}.')
+    table, raters, images = votes_table.matrix(votes)
+    used = table
+    excluded, reasons = np.zeros(len(table), bool), [''] * len(table)
+    if drop_spammers:
+        excluded, reasons, _ = spammers.judge(table)
+        if excluded.all():
+            raise ValueError('Every rater looks like a spammer: there are no votes to scale.')
+    if method == 'zscore':
+        used, same = _mapped_z_scores(table)
+        _exclude(excluded, reasons, same, ['z-score: all votes are the same'] * len(same))
+    if method in ('bt500', 'bias_bt500'):
+        _exclude(excluded, reasons, *_bt500(table, excluded, method == 'bias_bt500'))
+    if method == 'ml':
+        scores, bias, spread = _most_likely(table, excluded)
+    else:
+        kept = used[~excluded]
+        scores = _means(_unbiased(kept) if method in ('bias', 'bias_bt500') else kept)
+        bias, spread = _deviations(used, scores['mos'])
+    if method == 'zscore':
+        bias, _ = _deviations(table, _means(_unbiased(table[~excluded]))['mos'])
+    clipped = {'mos': scores['mos'].clip(0, 100)}
+    seen = (~np.isnan(table)).sum(1)
+    about = {'bias': bias, 'inconsistency': spread, 'votes': seen.astype(np.int32)}
+    about |= {'excluded': excluded, 'reason': np.array(reasons, object)}
+    about |= _rater_intervals(bias, spread, seen)
+    return {'image_id': images} | scores | clipped, {'rater_id': raters} | about
 
 
-def _bias(table: np.ndarray) -> np.ndarray:
-    """Each rater's offset [R]: least squares of vote = image mean + rater bias.
+def _rater_intervals(bias: np.ndarray, spread: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
+    reach = _NORMAL * spread / np.sqrt(n)
+    return {
+        'bias_low': bias - reach,
+        'bias_high': bias + reach,
+        'inconsistency_low': spread - reach / np.sqrt(2),
+        'inconsistency_high': spread + reach / np.sqrt(2),
+    }
 
-    With all raters on all images this is the mean difference to the mean votes, as in P.913; with
-    other designs the images a rater happened to get no longer count as the rater's bias. Offsets of
-    raters linked by common images add up to zero.
-    """
-    held = ~np.isnan(table)
-    values = np.where(held, table, 0)
-    held = held.astype(np.float64)
-    votes = held.sum(0)
-    share = np.divide(held, votes, out=np.zeros_like(held), where=votes > 0)
-    normal = np.diag(held.sum(1)) - held @ share.T
-    # The smallest solution: votes cannot tell the common level of raters linked by images.
-    return np.linalg.lstsq(normal, values.sum(1) - share @ values.sum(0), rcond=1e-10)[0]
+
+def _exclude(
+    excluded: np.ndarray, reasons: list[str], out: np.ndarray, sentences: list[str]
+) -> None:
+    """Adds `out` to `excluded`, in place, with the sentence of each; earlier reasons stay."""
+    for i in np.flatnonzero(out & ~excluded).tolist():
+        excluded[i], reasons[i] = True, sentences[i]
+
+
+def _unbiased(table: np.ndarray) -> np.ndarray:
+    return table - votes_table.rater_bias(table)[:, None]
+
+
+def _means(kept: np.ndarray) -> dict[str, np.ndarray]:
+    """Means, spreads and intervals of the images from votes [raters, images], not clipped."""
+    count = (~np.isnan(kept)).sum(0)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        mos = np.nansum(kept, 0) / count
+        std = np.sqrt(np.nansum((kept - mos) ** 2, 0) / (count - 1))
+        error = std / np.sqrt(count)
+        reach = scipy.special.stdtrit(count - 1, 0.5 + _CONFIDENCE / 2) * error
+    return {
+        'mos': mos,
+        'mos_std': std,
+        'votes': count.astype(np.int32),
+        'standard_error': error,
+        'low': mos - reach,
+        'high': mos + reach,
+    }
+
+
+def _deviations(table: np.ndarray, mos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (n - 1) of vote - mos, [raters] each."""
+    with np.errstate(invalid='ignore', divide='ignore'):
+        difference = table - mos
+        known = (~np.isnan(difference)).sum(1)
+        bias = np.nansum(difference, 1) / known
+        spread = np.nansum((difference - bias[:, None]) ** 2, 1) / (known - 1)
+    return bias, np.sqrt(spread)
+
+
+def _most_likely(
+    table: np.ndarray, excluded: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """(images as `_means`, bias, inconsistency) by maximum likelihood of the raters kept."""
+    fitted = maximum_likelihood.fit(table[~excluded])
+    if not fitted['converged']:
+        raise ValueError("method 'ml' did not settle on these votes; use 'bias_bt500'.")
+    scores = _means(table[~excluded] - fitted['bias'][:, None])
+    reach = _NORMAL * fitted['quality_error']
+    scores |= {'mos': fitted['quality'], 'standard_error': fitted['quality_error']}
+    scores |= {'low': fitted['quality'] - reach, 'high': fitted['quality'] + reach}
+    bias, spread = _deviations(table, fitted['quality'])
+    bias[~excluded], spread[~excluded] = fitted['bias'], fitted['inconsistency']
+    return scores, bias, spread
+
+
+def _mapped_z_scores(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each rater's z-scores, -3..3 mapped to 0..100, and whose votes are all the same."""
+    count = (~np.isnan(table)).sum(1, keepdims=True)
+    centred = table - np.nansum(table, 1, keepdims=True) / count
+    std = np.sqrt(np.nansum(centred**2, 1, keepdims=True) / np.maximum(count - 1, 1))
+    same = std[:, 0] <= 1e-9
+    z = np.divide(centred, std, out=np.full_like(table, np.nan), where=~same[:, None])
+    return 100 * (z + _Z_LIMIT) / (2 * _Z_LIMIT), same
+
+
+def _bt500(
+    table: np.ndarray, excluded: np.ndarray, remove_bias: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Whom of those not `excluded` BT.500 excludes, bool [R], and why ('' if kept)."""
+    left = table[~excluded]
+    above, below = np.zeros((2, len(table)), int)
+    above[~excluded], below[~excluded] = _screened(_unbiased(left) if remove_bias else left)
+    seen, outliers = (~np.isnan(table)).sum(1), above + below
+    out = (outliers > _OUTLIER_SHARE * seen) & (np.abs(above - below) < _ONE_SIDED * outliers)
+    return out, [
+        f'BT.500: {n} of {total} votes are outliers, to both sides' if far else ''
+        for far, n, total in zip(out, outliers, seen, strict=True)
+    ]
 
 
 def _screened(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,71 +176,12 @@ def _screened(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     not near normal.
     """
     votes = (~np.isnan(table)).sum(0)
-    deviation = table - np.nansum(table, 0) / votes
-    square, fourth = (np.nansum(deviation**power, 0) / votes for power in (2, 4))
     with np.errstate(invalid='ignore', divide='ignore'):
+        deviation = table - np.nansum(table, 0) / votes
+        square, fourth = (np.nansum(deviation**power, 0) / votes for power in (2, 4))
         kurtosis = fourth / square**2
         std = np.sqrt(square * votes / (votes - 1))
     near_normal = (kurtosis >= _NEAR_NORMAL[0]) & (kurtosis <= _NEAR_NORMAL[1])
     limit = np.where(near_normal, 2.0, np.sqrt(20.0)) * std
     limit[~(std > 0)] = np.inf  # one vote, or all the same: nobody stands out
     return (deviation > limit).sum(1), (deviation < -limit).sum(1)
-
-
-def mos_from_votes(
-    votes: Mapping[str, np.ndarray], *, remove_bias: bool = True, screen: bool = True
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Mean opinion scores of a votes table (rater_id, image_id, vote in 0..100): (images, raters).
-
-    First each rater's bias is removed, then raters are screened once by BT.500 on what is left,
-    then the bias of the others is estimated again. Repeated votes of a rater for an image count
-    once, as their mean.
-
-    `images`, one row per voted image, by id: image_id, mos (clipped to 0..100), mos_std (of single
-    votes, n - 1), votes (int32), standard_error, low and high (95 %, Student's t). An image with
-    one vote has no spread, standard error and interval (nan), one that only excluded raters saw has
-    no mos either, and votes 0. `raters`: rater_id, bias and inconsistency (mean and standard
-    deviation of vote - mos), votes (int32), excluded (bool), reason ('' if kept). Numbers are
-    float64. Raises ValueError. Source: ITU-R BT.500-14, ITU-T P.913.
-    """
-    table, raters, images = _table(votes)
-
-    def unbiased(part):
-        return part - _bias(part)[:, None] if remove_bias else part
-
-    seen = (~np.isnan(table)).sum(1)
-    above, below = _screened(unbiased(table))
-    outliers = above + below
-    excluded = (outliers > _OUTLIER_SHARE * seen) & (np.abs(above - below) < _ONE_SIDED * outliers)
-    excluded &= screen
-    kept = unbiased(table[~excluded])
-    count = (~np.isnan(kept)).sum(0)
-    with np.errstate(invalid='ignore', divide='ignore'):
-        mos = np.nansum(kept, 0) / count
-        std = np.sqrt(np.nansum((kept - mos) ** 2, 0) / (count - 1))
-        error = std / np.sqrt(count)
-        reach = scipy.special.stdtrit(count - 1, 0.5 + _CONFIDENCE / 2) * error
-        difference = table - mos
-        known = (~np.isnan(difference)).sum(1)
-        bias = np.nansum(difference, 1) / known
-        spread = np.nansum((difference - bias[:, None]) ** 2, 1) / (known - 1)
-    reasons = [
-        f'BT.500: {n} of {total} votes are outliers, to both sides' if out else ''
-        for out, n, total in zip(excluded, outliers, seen, strict=True)
-    ]
-    return {
-        'image_id': images,
-        'mos': mos.clip(0, 100),
-        'mos_std': std,
-        'votes': count.astype(np.int32),
-        'standard_error': error,
-        'low': mos - reach,
-        'high': mos + reach,
-    }, {
-        'rater_id': raters,
-        'bias': bias,
-        'inconsistency': np.sqrt(spread),
-        'votes': seen.astype(np.int32),
-        'excluded': excluded,
-        'reason': np.array(reasons, object),
-    }

@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 import scipy.stats
+from peers import table as peer_table
+from peers import votes_of
 
 from iqa_jax.study.panel import simulate_votes
-from iqa_jax.study.scaling import mos_from_votes
-
-
-def _votes(table):
-    """A votes table of a [raters, images] array; nan is no vote."""
-    rater, image = np.nonzero(~np.isnan(table))
-    return {
-        'rater_id': np.array([f'r{i:03d}' for i in rater], object),
-        'image_id': np.array([f'i{i:03d}' for i in image], object),
-        'vote': table[rater, image],
-    }
+from iqa_jax.study.scaling import METHODS, mos_from_votes
 
 
 def _panel(raters=20, images=30, bias=8.0, noise=5.0, missing=0.0, seed=0):
@@ -29,7 +21,7 @@ def _panel(raters=20, images=30, bias=8.0, noise=5.0, missing=0.0, seed=0):
 
 def test_full_design_equals_the_p913_formulas():
     _, _, table = _panel()
-    images, raters = mos_from_votes(_votes(table), screen=False)
+    images, raters = mos_from_votes(votes_of(table), method='bias')
     bias = (table - table.mean(0)).mean(1)
     clean = table - bias[:, None]
     np.testing.assert_allclose(raters['bias'], bias, atol=1e-10)
@@ -47,7 +39,7 @@ def test_full_design_equals_the_p913_formulas():
 
 def test_noise_free_votes_of_an_incomplete_design_are_solved_exactly():
     quality, offset, table = _panel(bias=8, noise=0, missing=0.7)
-    images, raters = mos_from_votes(_votes(table), screen=False)
+    images, raters = mos_from_votes(votes_of(table), method='bias')
     level = offset.mean()  # what no vote can tell
     np.testing.assert_allclose(raters['bias'], offset - level, atol=1e-9)
     np.testing.assert_allclose(images['mos'], quality + level, atol=1e-9)
@@ -57,22 +49,23 @@ def test_noise_free_votes_of_an_incomplete_design_are_solved_exactly():
 def test_removing_bias_brings_an_incomplete_design_closer_to_the_truth():
     quality, _, table = _panel(raters=24, images=80, bias=15, noise=6, missing=0.6, seed=4)
     errors = []
-    for remove_bias in (True, False):
-        images, _ = mos_from_votes(_votes(table), remove_bias=remove_bias, screen=False)
+    for method in ('bias', 'mean'):
+        images, _ = mos_from_votes(votes_of(table), method=method)
         errors.append(np.std(images['mos'] - quality))
     assert errors[0] < 0.6 * errors[1]
 
 
 def _bt500(table):
     """BT.500 screening of complete, already unbiased votes, rater by rater and image by image."""
+    kurtosis = [scipy.stats.kurtosis(votes, fisher=False) for votes in table.T]
     excluded = []
     for rater in range(len(table)):
         p = q = 0
         for image in range(table.shape[1]):
             votes = table[:, image]
-            limit = 2 if 2 <= scipy.stats.kurtosis(votes, fisher=False) <= 4 else 20**0.5
-            p += table[rater, image] > votes.mean() + limit * votes.std(ddof=1)
-            q += table[rater, image] < votes.mean() - limit * votes.std(ddof=1)
+            limit = (2 if 2 <= kurtosis[image] <= 4 else 20**0.5) * votes.std(ddof=1)
+            p += table[rater, image] > votes.mean() + limit
+            q += table[rater, image] < votes.mean() - limit
         excluded.append((p + q) / table.shape[1] > 0.05 and abs(p - q) / (p + q) < 0.3)
     return excluded
 
@@ -85,12 +78,12 @@ def test_screening_equals_bt500_written_out():
     table[9, :6] = 100.0  # outliers to one side only: kept
     table = table.clip(0, 100)
     clean = table - (table - table.mean(0)).mean(1)[:, None]
-    _, raters = mos_from_votes(_votes(table))
+    _, raters = mos_from_votes(votes_of(table))
     assert raters['excluded'].tolist() == _bt500(clean)
     assert raters['excluded'][3] and not raters['excluded'][9]
     for excluded, reason in zip(raters['excluded'], raters['reason'], strict=True):
         assert ('BT.500' in reason) == excluded
-    nobody, _ = mos_from_votes(_votes(table), screen=False)
+    nobody, _ = mos_from_votes(votes_of(table), method='bias')
     assert (nobody['votes'] == 18).all()
 
 
@@ -114,9 +107,87 @@ def test_most_spammers_and_few_others_are_excluded_and_the_scores_recovered():
     assert 0.92 < np.mean(inside) < 0.98
 
 
+def test_screening_alone_leaves_the_bias_in():
+    table = peer_table('grades')
+    images, raters = mos_from_votes(votes_of(table), method='bt500')
+    assert raters['excluded'].tolist() == _bt500(table) and raters['excluded'].sum() == 3
+    kept = table[~raters['excluded']]
+    np.testing.assert_allclose(images['mos'], kept.mean(0), atol=1e-10)
+    np.testing.assert_allclose(images['mos_std'], kept.std(0, ddof=1), atol=1e-10)
+
+
+def test_z_scores_are_mapped_as_live_does():
+    _, _, table = _panel(raters=12, images=25, seed=3)
+    table[4] = 50.0  # says nothing
+    images, raters = mos_from_votes(votes_of(table), method='zscore')
+    kept = np.delete(table, 4, axis=0)
+    z = (kept - kept.mean(1, keepdims=True)) / kept.std(1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(images['mos'], (100 * (z + 3) / 6).mean(0), atol=1e-10)
+    assert raters['excluded'].tolist() == [i == 4 for i in range(12)]
+    assert raters['reason'][4] == 'z-score: all votes are the same' and images['votes'][0] == 11
+    np.testing.assert_allclose(raters['bias'], (table - kept.mean(0)).mean(1), atol=1e-10)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_gives_the_same_form_of_table(method):
+    _, _, table = _panel(raters=16, images=30, missing=0.2, seed=6)
+    images, raters = mos_from_votes(votes_of(table), method=method)
+    assert list(images) == [
+        'image_id', 'mos', 'mos_std', 'votes', 'standard_error', 'low', 'high'
+    ]  # fmt: skip
+    assert list(raters) == [
+        'rater_id', 'bias', 'inconsistency', 'votes', 'excluded', 'reason', 'bias_low',
+        'bias_high', 'inconsistency_low', 'inconsistency_high',
+    ]  # fmt: skip
+    assert all(len(x) == 30 for x in images.values())
+    assert all(len(x) == 16 for x in raters.values())
+    assert ((images['low'] <= images['mos']) & (images['mos'] <= images['high'])).all()
+    assert images['votes'].dtype == np.int32 and raters['excluded'].dtype == bool
+    n = (~np.isnan(table)).sum(1)
+    reach = 1.96 * raters['inconsistency'] / np.sqrt(n)
+    np.testing.assert_allclose(raters['bias_high'] - raters['bias'], reach, atol=1e-9)
+    spread = raters['inconsistency_high'] - raters['inconsistency']
+    np.testing.assert_allclose(spread, reach / np.sqrt(2), atol=1e-9)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_names_and_a_raters_constant_change_nothing_but_the_bias(method):
+    _, _, table = _panel(raters=16, images=30, missing=0.2, seed=6)
+    images, raters = mos_from_votes(votes_of(table), method=method)
+    order = np.random.default_rng(0).permutation(16)
+    others, renamed = mos_from_votes(votes_of(table[order]), method=method)
+    np.testing.assert_allclose(others['mos'], images['mos'], atol=1e-6)
+    np.testing.assert_allclose(renamed['bias'], raters['bias'][order], atol=1e-6)
+    np.testing.assert_allclose(renamed['inconsistency'], raters['inconsistency'][order], atol=1e-6)
+    if method in ('mean', 'bt500'):
+        return  # they leave the bias in the scores
+    table = 0.8 * table  # room for the constant
+    images, raters = mos_from_votes(votes_of(table), method=method)
+    table[5] += 16.0
+    moved, shifted = mos_from_votes(votes_of(table), method=method)
+    level = 0.0 if method == 'zscore' else 1.0  # biases add up to zero: a 16th for everyone
+    np.testing.assert_allclose(moved['mos'], images['mos'] + level, atol=1e-6)
+    np.testing.assert_allclose(moved['mos_std'], images['mos_std'], atol=1e-6)
+    expected = raters['bias'] + 16.0 * (np.arange(16) == 5) - 1.0
+    np.testing.assert_allclose(shifted['bias'], expected, atol=1e-6)
+    np.testing.assert_allclose(shifted['inconsistency'], raters['inconsistency'], atol=1e-6)
+
+
+@pytest.mark.parametrize('method', [name for name in METHODS if name != 'zscore'])
+def test_one_rater_and_votes_all_the_same(method):
+    alone, raters = mos_from_votes(votes_of(np.array([[10.0, 40.0, 90.0]])), method=method)
+    np.testing.assert_allclose(alone['mos'], [10, 40, 90], atol=1e-9)
+    assert np.isnan(alone['standard_error']).all() and not raters['excluded'].any()
+    same, raters = mos_from_votes(votes_of(np.full((5, 4), 70.0)), method=method)
+    np.testing.assert_allclose(same['mos'], 70, atol=1e-9)
+    np.testing.assert_allclose(same['mos_std'], 0, atol=1e-9)
+    np.testing.assert_allclose([raters['bias'], raters['inconsistency']], 0, atol=1e-9)
+    assert not raters['excluded'].any()
+
+
 def test_repeated_votes_count_once_and_rows_may_come_in_any_order():
     _, _, table = _panel(raters=8, images=10, missing=0.3, seed=1)
-    votes = _votes(table)
+    votes = votes_of(table)
     twice = {key: np.concatenate([column, column[:9]]) for key, column in votes.items()}
     twice['vote'] = twice['vote'].copy()
     twice['vote'][:9] += 3
@@ -137,7 +208,7 @@ def test_images_without_enough_votes_stay_in_the_table_as_nan():
     table[3] = np.random.default_rng(0).uniform(0, 100, 40)
     table = np.column_stack([table, np.full(18, np.nan)])
     table[3, 40] = 50  # only the rater who will be excluded saw the last image
-    images, raters = mos_from_votes(_votes(table))
+    images, raters = mos_from_votes(votes_of(table))
     assert raters['excluded'][3] and images['votes'][40] == 0 and np.isnan(images['mos'][40])
 
 
@@ -149,3 +220,5 @@ def test_errors_are_sentences():
         mos_from_votes(good | {'vote': [101.0]})
     with pytest.raises(ValueError, match='empty'):
         mos_from_votes({key: [] for key in good})
+    with pytest.raises(ValueError, match="method must be one of mean, .*, ml, not 'median'"):
+        mos_from_votes(good, method='median')
