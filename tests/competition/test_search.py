@@ -306,7 +306,7 @@ def test_errors_say_what_to_mend():
     two = np.array([[0.0], [1.0]], np.float32)
     with pytest.raises(ValueError, match="image_ids must be unique, but 'x'"):
         search(two[:, 0], two, image_ids=['x', 'x'])
-    with pytest.raises(ValueError, match=r"Defender 'ssim': .* same score, so it has no levels"):
+    with pytest.raises(ValueError, match=r"Defender 'ssim': .* same score \(in float32\), so it has no levels"):
         search(two[:, 0] * 0, two, defender_name='ssim')
     with pytest.raises(ValueError, match='1 attackers need as many different names'):
         search(two[:, 0], two, attacker_names=['a', 'b'])
