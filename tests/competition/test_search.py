@@ -306,11 +306,11 @@ def test_errors_say_what_to_mend():
     two = np.array([[0.0], [1.0]], np.float32)
     with pytest.raises(ValueError, match="image_ids must be unique, but 'x'"):
         search(two[:, 0], two, image_ids=['x', 'x'])
-    with pytest.raises(ValueError, match=r"Defender 'ssim': .* same score \(in float32\), so it has no levels"):
+    with pytest.raises(ValueError, match="Defender 'ssim': .* same score .* no levels"):
         search(two[:, 0] * 0, two, defender_name='ssim')
     with pytest.raises(ValueError, match='1 attackers need as many different names'):
         search(two[:, 0], two, attacker_names=['a', 'b'])
     with pytest.raises(ValueError, match='window must be'):
         search(two[:, 0], two, window='bins')
-    with pytest.raises(ValueError, match='top_k must be at least 1'):
+    with pytest.raises(ValueError, match='top_k must be a whole number of at least 1'):
         search(two[:, 0], two, top_k=0)
