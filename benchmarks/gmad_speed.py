@@ -189,7 +189,7 @@ def stream_once(path: pathlib.Path) -> dict:
         for file in (small, path):
             start = time.perf_counter()
             table = score_stream.Table(file)
-            pairs = compete(table, better, NAMES[:1], NAMES[1:], **rules)
+            pairs = compete(table, better, NAMES[:1], NAMES[1:], **rules).pairs
             seconds = time.perf_counter() - start
             times.append(round(seconds, 2))
     return {

@@ -204,10 +204,10 @@ def _level_images(
 ) -> dict[str, list[int]]:
     counts = found.level_images
     if counts is None:
-        held = [found.scores[match.defender[1]] for match in matches]
+        placed = [np.sort(found.scores[match.defender[1]]) for match in matches]
         counts = [
-            np.array([((scores > a) & (scores < b)).sum() for a, b in zip(*ends, strict=True)])
-            for scores, ends in zip(held, windows, strict=True)
+            np.searchsorted(scores, high, 'left') - np.searchsorted(scores, low, 'right')
+            for scores, (low, high) in zip(placed, windows, strict=True)
         ]
     names = [match.defender[0] for match in matches]
     return {name: x.tolist() for name, x in zip(names, counts, strict=True)}
