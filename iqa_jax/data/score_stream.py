@@ -204,15 +204,16 @@ def of_columns(
         raise ValueError(f'Image ids must be all texts or all numbers: {error}.') from error
     if count := _nameless(listed):
         raise ValueError(f'{count} of {size} rows have no image id; leave them out or name them.')
-    order = np.argsort(names, kind='stable')
-    names = names[order]
-    if (twice := names[1:] == names[:-1]).any():
-        raise ValueError(f"image_ids must be unique, but '{names[1:][twice][0]}' is not.")
-    table = {name: array[order] for name, array in arrays.items()}
-    table[_ID] = listed.take(pa.array(order)).cast(_id_type(listed.type))
+    table = pa.table({**arrays, _ID: listed.cast(_id_type(listed.type))})
     if groups is not None:
-        table[_CONTENT] = _texts(pa.array(groups, from_pandas=True)).take(pa.array(order))
-    return Table(pa.table(table), _ID, None if groups is None else _CONTENT)
+        table = table.append_column(_CONTENT, _texts(pa.array(groups, from_pandas=True)))
+    if not (names[1:] > names[:-1]).all():  # as most tables are, and copying takes longest
+        order = np.argsort(names, kind='stable')
+        names = names[order]
+        if (twice := names[1:] == names[:-1]).any():
+            raise ValueError(f"image_ids must be unique, but '{names[1:][twice][0]}' is not.")
+        table = table.take(pa.array(order)).combine_chunks()
+    return Table(table, _ID, None if groups is None else _CONTENT)
 
 
 def _id_type(kind: pa.DataType) -> pa.DataType:
