@@ -271,10 +271,8 @@ def _of_parquet(file, names, size, share, name):
 
 def _of_csv(path, names, id_column, content_column, size) -> Iterator[pa.RecordBatch]:
     texts = {id_column: pa.string(), content_column: pa.string()}
-    options = pyarrow.csv.ConvertOptions(
-        include_columns=names,
-        column_types={name: texts.get(name, pa.float64()) for name in names},
-    )
+    types = {name: texts.get(name, pa.float64()) for name in names}
+    options = pyarrow.csv.ConvertOptions(include_columns=names, column_types=types)
     with pyarrow.csv.open_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
