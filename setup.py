@@ -38,6 +38,12 @@ EXTRAS_REQUIRE = {
         'pytest>=8.0',
         'pytest-xdist>=3.6',
         'ruff>=0.14',
+        'starlette>=0.46',  # as in study
+        'uvicorn>=0.34',  # as in study
+    ],
+    'study': [
+        'starlette>=0.46',  # routes and requests of the rating page
+        'uvicorn>=0.34',  # serves it
     ],
     'databases': ['openpyxl>=3.1'],  # CSIQ, BID and SPAQ publish their opinions as Excel workbooks
     'bench': [
@@ -77,6 +83,7 @@ setuptools.setup(
         'iqa_jax.distortions': ['data/*'],
         'iqa_jax.evaluation': ['*.html'],
         'iqa_jax.fr_metrics': ['data/*'],
+        'iqa_jax.study': ['page/*'],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
