@@ -1,7 +1,6 @@
 """What whoever runs a study does: create it, watch it, pause it, delete a rater's data."""
 
 import contextlib
-import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
