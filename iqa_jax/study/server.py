@@ -26,6 +26,7 @@ from iqa_jax.study.writer import Writer
 DATABASE, IMAGES = 'study.sqlite', 'images'  # in a study's folder
 PAGE_FILES = {
     '': ('index.html', 'text/html; charset=utf-8'),
+    'icon.svg': ('icon.svg', 'image/svg+xml'),
     'page.css': ('page.css', 'text/css; charset=utf-8'),
     'page.js': ('page.js', 'text/javascript; charset=utf-8'),
     'screens.js': ('screens.js', 'text/javascript; charset=utf-8'),
@@ -59,15 +60,16 @@ def make_app(folder: str | Path, words: dict) -> Callable:
 
     raters = {'join': _join, 'state': _state, 'begin': _begin, 'answer': _answer,
               'break': _end_break, 'event': _event}  # fmt: skip
-    routes = [_route('', _page), _route('study', _study), _route('image/{number}', _image)]
-    routes += [_route(name, handler, 'POST') for name, handler in raters.items()]
-    routes += [_route('{name}', _page)]
+    routes = [_route('', _slash), _route('/', _page), _route('/study', _study)]
+    routes += [_route(f'/{name}', handler, 'POST') for name, handler in raters.items()]
+    routes += [_route('/image/{number}', _image), _route('/{name}', _page)]
     for name, handler, method in (('status', _status, 'GET'), ('pause', _pause, 'POST'),
                                   ('resume', _resume, 'POST')):  # fmt: skip
-        routes.insert(0, _route(f'admin/{name}', handler, method, 'admin_token'))
+        routes.insert(0, _route(f'/admin/{name}', handler, method, 'admin_token'))
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
         store.Refused: _refused, HTTPException: _not_here, sqlite3.Error: _not_stored,
     })  # fmt: skip
+    app.router.redirect_slashes = False  # it would send people where the Host header says
     app.state.tally = refusals.Tally()
     app.state.questions = words['questionnaire']
     page = importlib.resources.files('iqa_jax.study') / 'page'
@@ -107,7 +109,11 @@ def _route(path: str, handler: Handler, method: str = 'GET', token: str = 'token
             raise HTTPException(404)
         return await handler(request)
 
-    return Route('/{token}/' + path, guarded, methods=[method])
+    return Route('/{token}' + path, guarded, methods=[method])
+
+
+async def _slash(request: Request) -> Response:
+    return Response(status_code=307, headers={'Location': request.path_params['token'] + '/'})
 
 
 async def _page(request: Request) -> Response:

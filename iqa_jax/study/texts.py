@@ -72,7 +72,7 @@ def _checked(question: dict, value: object) -> object:
     else:
         good = isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
     if not good:
-        raise ValueError(f'Please answer: {question["question"]}')
+        raise ValueError(f'Please answer the question "{question["question"]}".')
     return value
 
 

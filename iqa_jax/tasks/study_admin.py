@@ -35,8 +35,11 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
     with contextlib.closing(schema.connect(path)) as db:
         token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
     bound = serving.listen(people['host'], people['port'])
-    _say(f'the rating page is open at {serving.url(bound, token)}')
-    _say(f'its state is at {serving.url(bound, admin, "admin/status")}; Ctrl-C closes the page')
+    print(
+        f'study: the rating page is open, Ctrl-C closes it\n  page  {serving.url(bound, token)}\n'
+        f'  state {serving.url(bound, admin, "admin/status")}',
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
     if not serving.is_local(people['host']):
         _say(
             'others can reach this address, over plain HTTP: put a server with TLS before it and '

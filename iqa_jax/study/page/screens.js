@@ -9,8 +9,8 @@ const card = (title, ...children) =>
   show(make('section', { class: 'card' }, make('h1', {}, title), ...children));
 
 export const KEYS = {
-  single_stimulus: '← → move by 1, Page Up and Page Down by 10, 1 to 5 jump to a word, Enter goes on.',
-  acr5: '1 (bad) to 5 (excellent) choose, Enter goes on.',
+  single_stimulus: 'Click the scale, or: ← → move by 1, Page Up and Page Down by 10, 1 to 5 jump to a word; Enter goes on.',
+  acr5: '1 (bad) to 5 (excellent) choose; Enter goes on.',
   pair_choice: '← left, → right, ↓ no difference; Enter goes on.',
 };
 const TASKS = {
@@ -89,10 +89,9 @@ function calibration(state) {
   function update() {
     const { fits, need, have } = space();
     const facts = screenFacts();
-    const now = `Your window has ${have[0]} × ${have[1]} points at ${facts.device_pixel_ratio} screen `
-      + 'pixels each.';
+    const now = `Your window: ${have[0]} × ${have[1]}, scale ${facts.device_pixel_ratio}.`;
     size.textContent = fits ? now + ' That is large enough.'
-      : now + ` The images need ${need[0]} × ${need[1]}: please enlarge the window, turn the tablet, `
+      : `${now} The images need ${need[0]} × ${need[1]}: please enlarge the window, turn the tablet, `
       + 'or reduce the zoom of the browser.';
     size.className = fits ? '' : 'problem';
     onward.disabled = !fits;

@@ -100,7 +100,7 @@ export function refit() {
   const overlay = document.querySelector('.overlay');
   if (!fits && overlay.hidden) report('too_small');
   overlay.hidden = fits;
-  overlay.querySelector('p').textContent = `It has ${have[0]} × ${have[1]} points, the images need `
+  overlay.querySelector('p').textContent = `It is ${have[0]} × ${have[1]}, the images need `
     + `${need[0]} × ${need[1]}. Please enlarge it, or reduce the zoom of the browser.`;
   document.querySelector('.trial').inert = !fits;
 }
