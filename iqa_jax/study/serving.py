@@ -19,6 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # at once after a killed server
     try:
         found.bind((host, port))
+        found.listen(1024)  # who follows the address at once waits until the server is up
     except (OSError, OverflowError) as error:
         found.close()
         raise ValueError(
