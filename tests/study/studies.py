@@ -39,14 +39,15 @@ def make(
     """A study of `items` rated by everybody, one practice trial, and gold with a share."""
     settings = {
         'per_session': 100, 'gold_share': 0.0, 'break_every': 0, 'break_seconds': 0.0,
-        'name': 'image',
+        'name': 'image', 'picture': png(), 'size': (4, 3),
     } | changes  # fmt: skip
     pair = design == 'pair_choice'
     (folder / 'images').mkdir(parents=True)
-    (folder / 'images/only.png').write_bytes(png())
+    (folder / 'images/only.png').write_bytes(settings['picture'])
     images = [
         {'label': '', 'image_id': f'{settings["name"]}_{n}', 'file': 'only.png',
-         'media': 'image/png', 'sha256': 'f' * 64, 'width': 4, 'height': 3}
+         'media': 'image/png', 'sha256': 'f' * 64, 'width': settings['size'][0],
+         'height': settings['size'][1]}
         for n in range(2 * items + 4)
     ]  # fmt: skip
     entries = [

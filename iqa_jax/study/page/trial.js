@@ -92,6 +92,8 @@ export function refit() {
     image.style.width = image.naturalWidth / ratio + 'px';
     image.style.height = image.naturalHeight / ratio + 'px';
     image.style.left = image.style.top = '0px';
+  }
+  for (const image of trial.images) {  // once all have their sizes, for these move the others
     const box = image.getBoundingClientRect();
     image.style.left = Math.round(box.left * ratio) / ratio - box.left + 'px';
     image.style.top = Math.round(box.top * ratio) / ratio - box.top + 'px';
