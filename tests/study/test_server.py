@@ -1,7 +1,11 @@
 """The rating page's server: what it answers to people, to mistakes and to attacks."""
 
 import json
+import pathlib
+import sqlite3
 import string
+import subprocess
+import sys
 
 import hypothesis
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip('starlette')
 
-from iqa_jax.study import bodies, server, texts
+from iqa_jax.study import bodies, server, store, texts
 
 
 @pytest.fixture
@@ -199,10 +203,6 @@ def test_no_path_is_an_error_of_the_server(shared, path):
 
 
 def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(page, monkeypatch):
-    import sqlite3
-
-    from iqa_jax.study import store
-
     def full(*args):
         raise sqlite3.OperationalError('database or disk is full')
 
@@ -238,3 +238,17 @@ def test_texts_keep_paragraphs_and_kinds_of_questions():
     assert kinds['age'] == ('number', False) and kinds['vision'] == ('choice', True)
     with pytest.raises(ValueError, match='cannot be read'):
         texts.read('/nowhere.txt')
+
+
+def test_no_answer_is_lost_or_doubled_when_servers_are_killed():
+    """A small form of the benchmark: the real server is killed twice while five clients answer."""
+    script = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'study_load.py'
+    done = subprocess.run(
+        [sys.executable, str(script), '--clients=5', '--answers=300', '--kills=2'],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found['answers'], found['missing'], found['kills']) == (300, 0, 2)
+    assert found['lost'] == found['doubled'] == found['unasked'] == 0
+    assert all(found[what] > 0 for what in ('sent_twice', 'sent_ahead', 'hung_up', 'changed_late'))
