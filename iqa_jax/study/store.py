@@ -79,7 +79,7 @@ def answer(
     rater = _rater(db, key)
     place = (session, trial)
     planned = db.execute(
-        'SELECT s.began FROM trials t JOIN sessions s ON s.number = t.session '
+        'SELECT s.began, s.finished FROM trials t JOIN sessions s ON s.number = t.session '
         'WHERE t.session = ? AND t.trial = ? AND s.rater = ?', (*place, rater['number']),
     ).fetchone()  # fmt: skip
     if not planned:
@@ -96,6 +96,8 @@ def answer(
         return {'answer': said} | state(db, key, now)
     _check_open(db)
     due = _next_trial(db, session)
+    if planned['finished'] is not None:
+        raise Refused('This session is over.')
     if planned['began'] is None or trial != due:
         raise Refused(f'Trial {trial} is not due; the next is trial {due}.')
     if _break(db, session, trial):

@@ -15,8 +15,10 @@ from iqa_jax.runtime import artifacts
 from iqa_jax.study import administration, exports, schema
 
 EXPORTS = ('votes.csv', 'matrix.csv', 'answers.csv', 'comparisons.csv', 'raters.csv', 'log.csv')
-# Aggregated tables that tell single raters apart.
-_PERSONAL = ('votes.parquet', 'answers.parquet', 'rated.parquet', 'raters.csv', 'stage.json')
+# What else than the database holds single raters' answers, or was made from them.
+_PERSONAL = (
+    'votes.parquet', 'answers.parquet', 'rated.parquet', 'raters.csv', 'stage.json', 'status.json',
+)  # fmt: skip
 
 
 def open_page(people: dict, words: dict, workdir: Path) -> dict:

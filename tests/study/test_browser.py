@@ -215,7 +215,7 @@ def in_a_second_tab(context, page, server, design, given) -> None:
     other = context.new_page()
     other.goto(server.url)
     assert where(other) == 'Welcome back'
-    other.click('text=Continue it')
+    other.click('text=Continue')
     assert where(other) == 'trial'
     shown = page.inner_text('header span')
     assert other.inner_text('header span') == shown
@@ -261,7 +261,7 @@ def killed_after_the_reply(page, server) -> None:
     open_first(page, 'about:blank')
     open_first(page, server.url)
     if where(page) == 'Welcome back':
-        page.click('text=Continue it')
+        page.click('text=Continue')
         page.wait_for_selector('h1:has-text("Welcome back")', state='detached')
     where(page)
 

@@ -1,5 +1,6 @@
 """The rating page's server: what it answers to people, to mistakes and to attacks."""
 
+import contextlib
 import json
 import pathlib
 import sqlite3
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip('starlette')
 
-from iqa_jax.study import bodies, server, store, texts
+from iqa_jax.study import bodies, server, serving, store, texts
 
 
 @pytest.fixture
@@ -229,6 +230,16 @@ def test_texts_that_cannot_be_used_are_refused(tmp_path, text, word):
     (tmp_path / 'texts.txt').write_text(text)
     with pytest.raises(ValueError, match=word.replace('|', r'\|')):
         texts.read(tmp_path / 'texts.txt')
+
+
+def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
+    with contextlib.closing(serving.listen('127.0.0.1', 0)) as bound:
+        assert serving.url(bound, 'secret') == f'http://127.0.0.1:{bound.getsockname()[1]}/secret/'
+        with pytest.raises(ValueError, match='another port'):
+            serving.listen('127.0.0.1', bound.getsockname()[1])
+    with pytest.raises(ValueError, match='host'):
+        serving.listen('192.0.2.1', 0)
+    assert serving.is_local('127.0.0.1') and not serving.is_local('0.0.0.0')
 
 
 def test_texts_keep_paragraphs_and_kinds_of_questions():

@@ -198,8 +198,10 @@ def test_deleting_a_rater_leaves_no_trace_of_the_answers(opened, tmp_path):
 
 def test_what_somebody_left_undone_goes_to_somebody_else(opened):
     db = opened(items=6, per_session=3)
-    take_part(db, 1, until=2)
+    at = take_part(db, 1, until=2)
     assert administration.release(db, 'rater_001', 5.0) == {'trials': 5}
+    with pytest.raises(store.Refused, match='over'):
+        store.answer(db, studies.key(1), at['session'], 2, 50, 1, 6.0)
     assert store.state(db, studies.key(1), 6.0)['step'] == 'done'
     take_part(db, 2)
     assert administration.status(db)['missing'] == 5

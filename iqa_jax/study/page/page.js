@@ -57,7 +57,7 @@ export async function send(name, body = {}) {
         return { status: response.status, body: await response.json() };
       }
     } catch { /* no connection: the same as a server that is restarted */ }
-    say('No connection to the study. Nothing is lost; trying again …');
+    say('No connection. Nothing is lost; trying again …');
     await wait(pause);
   }
 }

@@ -67,7 +67,7 @@ function consent() {
 
 function welcome(onward) {
   card('Welcome back', make('p', {}, 'A session was begun in this browser.'),
-    make('div', { class: 'row' }, button('Continue it', onward),
+    make('div', { class: 'row' }, button('Continue', onward),
       make('button', { type: 'button', click: startOver }, 'I am somebody else')));
 }
 
