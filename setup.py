@@ -63,6 +63,7 @@ EXTRAS_REQUIRE = {
         'torch>=2.4',  # what timm and torchvision run on
         'torchvision>=0.19',  # ResNet and VGG
     ],
+    'browser': ['playwright>=1.50'],  # sessions of the rating page in a real browser, tests only
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from iqa_jax.runtime import artifacts
 
+DATABASE, IMAGES = 'study.sqlite', 'images'  # in a study's folder
 VERSION = 1  # stored as user_version; a database of another version is refused
 _TABLES = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -4,6 +4,7 @@ Everything lies under a secret token in the URL. The page's own files are read o
 images are found by number alone, so no path ever comes from a browser.
 """
 
+import asyncio
 import contextlib
 import hmac
 import importlib.resources
@@ -23,7 +24,6 @@ from starlette.routing import Route
 from iqa_jax.study import administration, bodies, designs, refusals, schema, store, texts
 from iqa_jax.study.writer import Writer
 
-DATABASE, IMAGES = 'study.sqlite', 'images'  # in a study's folder
 PAGE_FILES = {
     '': ('index.html', 'text/html; charset=utf-8'),
     'icon.svg': ('icon.svg', 'image/svg+xml'),
@@ -54,36 +54,37 @@ def make_app(folder: str | Path, words: dict) -> Callable:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.writer = Writer(folder / DATABASE)
+        app.state.writer = Writer(folder / schema.DATABASE)
         yield
         app.state.writer.close()
 
-    raters = {'join': _join, 'state': _state, 'begin': _begin, 'answer': _answer,
-              'break': _end_break, 'event': _event}  # fmt: skip
-    routes = [_route('', _slash), _route('/', _page), _route('/study', _study)]
-    routes += [_route(f'/{name}', handler, 'POST') for name, handler in raters.items()]
+    posts = {'answer': _answer, 'state': _state, 'begin': _begin, 'break': _end_break,
+             'event': _event, 'join': _join}  # fmt: skip
+    routes = [_route(f'/{name}', handler, 'POST') for name, handler in posts.items()]
+    routes += [_route('', _slash), _route('/', _page), _route('/study', _study)]
     routes += [_route('/image/{number}', _image), _route('/{name}', _page)]
     for name, handler, method in (('status', _status, 'GET'), ('pause', _pause, 'POST'),
                                   ('resume', _resume, 'POST')):  # fmt: skip
-        routes.insert(0, _route(f'/admin/{name}', handler, method, 'admin_token'))
+        routes.append(_route(f'/admin/{name}', handler, method, 'admin_token'))
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={
         store.Refused: _refused, HTTPException: _not_here, sqlite3.Error: _not_stored,
     })  # fmt: skip
     app.router.redirect_slashes = False  # it would send people where the Host header says
     app.state.tally = refusals.Tally()
+    app.state.database = folder / schema.DATABASE
     app.state.questions = words['questionnaire']
     page = importlib.resources.files('iqa_jax.study') / 'page'
     app.state.files = {
         name: ((page / file).read_bytes(), media) for name, (file, media) in PAGE_FILES.items()
     }
-    with contextlib.closing(schema.connect(folder / DATABASE)) as db:
-        schema.check(db, folder / DATABASE)
+    with contextlib.closing(schema.connect(folder / schema.DATABASE)) as db:
+        schema.check(db, folder / schema.DATABASE)
         app.state.tokens = {k: schema.setting(db, k) for k in ('token', 'admin_token')}
         rows = db.execute('SELECT number, file, media, sha256, width, height FROM images')
         images = [dict(row) for row in rows]
         app.state.study = words | _facts(schema.setting(db, 'design'), images)
     app.state.images = {
-        str(row['number']): (folder / IMAGES / row['file'], row['media'], row['sha256'])
+        str(row['number']): (folder / schema.IMAGES / row['file'], row['media'], row['sha256'])
         for row in images
     }
     return _with_headers(app)
@@ -183,8 +184,14 @@ async def _event(request: Request) -> Response:
 
 
 async def _status(request: Request) -> Response:
-    found = await request.app.state.writer.do(administration.status)
+    # By a connection of its own: counting must not keep answers waiting.
+    found = await asyncio.to_thread(_read_status, request.app.state.database)
     return _json(found | {'refused': dict(request.app.state.tally.all)})
+
+
+def _read_status(path: Path) -> dict:
+    with contextlib.closing(schema.connect(path)) as db:
+        return administration.status(db)
 
 
 async def _pause(request: Request) -> Response:

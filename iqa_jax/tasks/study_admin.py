@@ -33,7 +33,7 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
         raise ValueError(
             f"The rating page needs {error.name}; install it by: pip install 'iqa-jax-gmad[study]'."
         ) from error
-    path = workdir / server.DATABASE
+    path = workdir / schema.DATABASE
     with contextlib.closing(schema.connect(path)) as db:
         token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
     bound = serving.listen(people['host'], people['port'])

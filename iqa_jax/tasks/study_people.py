@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,6 @@ PEOPLE_KEYS = {
 }  # fmt: skip
 # What may change while a study runs; all else was fixed when it was created.
 _FREE = {'gold_pass', 'texts', 'host', 'port', 'command', 'rater'}
-DATABASE, IMAGES = 'study.sqlite', 'images'
 
 
 def run_people(config: dict, given: dict, workdir: Path) -> dict:
@@ -47,10 +47,10 @@ def run_people(config: dict, given: dict, workdir: Path) -> dict:
     if not 0 <= people['gold_pass'] <= 1:
         raise ValueError(f'config.people.gold_pass={people["gold_pass"]} must be in 0..1.')
     words = texts.read(people['texts'])
-    if not (workdir / DATABASE).is_file():
+    if not (workdir / schema.DATABASE).is_file():
         _create(config, given, workdir)
-    with contextlib.closing(schema.connect(workdir / DATABASE)) as db:
-        schema.check(db, workdir / DATABASE)
+    with contextlib.closing(schema.connect(workdir / schema.DATABASE)) as db:
+        schema.check(db, workdir / schema.DATABASE)
         _check_same(db, given, workdir, refuse=not config['serve'])
         if people['command']:
             return study_admin.do(people['command'], people['rater'], db, workdir)
@@ -82,7 +82,7 @@ def _create(config: dict, given: dict, workdir: Path) -> None:
         **{key: people[key] for key in ('raters', 'votes_per_item', 'per_session', 'gold_share',
                                         'break_every')},
     )  # fmt: skip
-    images = study_pictures.prepare(found, places, workdir / IMAGES)
+    images = study_pictures.prepare(found, places, workdir / schema.IMAGES)
     index = {place: number for number, place in enumerate(places)}
     items = [
         {key: entry[key] for key in ('kind', 'low', 'high')}
@@ -90,7 +90,7 @@ def _create(config: dict, given: dict, workdir: Path) -> None:
         for entry in entries
     ]
     administration.create(
-        workdir / DATABASE, design=people['design'], images=images,
+        workdir / schema.DATABASE, design=people['design'], images=images,
         items=[{'image_b': None} | item for item in items], sessions=sessions,
         votes_per_item=people['votes_per_item'], break_seconds=people['break_seconds'],
         about={'config': _fixed(given), 'versions': artifacts.versions()}, now=time.time(),
@@ -98,7 +98,7 @@ def _create(config: dict, given: dict, workdir: Path) -> None:
     logging.info('Created a study of %d images for %d raters.', len(images), people['raters'])
 
 
-def _check_same(db, given: dict, workdir: Path, refuse: bool) -> None:
+def _check_same(db: sqlite3.Connection, given: dict, workdir: Path, refuse: bool) -> None:
     """A study goes on as it was created; raises ValueError, or warns, where the config differs."""
     was, now = schema.setting(db, 'about')['config'], _fixed(given)
     flat = [{**c, **c['people']} for c in (was, now)]
@@ -113,7 +113,7 @@ def _check_same(db, given: dict, workdir: Path, refuse: bool) -> None:
     logging.warning('%s; it goes on as it was created.', sentence)
 
 
-def _aggregate(config: dict, given: dict, db, workdir: Path) -> dict:
+def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path) -> dict:
     """The tables of a complete study, or one sentence about what is missing."""
     start, status = time.monotonic(), administration.status(db)
     if status['missing']:

@@ -18,9 +18,11 @@ from PIL import Image
 
 from iqa_jax.competition import preferences
 from iqa_jax.data import manifest, tables
+from iqa_jax.data.store import ImageStore
+from iqa_jax.images.io import ImageError
 from iqa_jax.runtime import artifacts
 from iqa_jax.study import schema, store
-from iqa_jax.tasks import study
+from iqa_jax.tasks import study, study_pictures
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VOTES = {0: 90.0, 1: 70.0, 3: 45.0, 5: 15.0}  # by level of distortion
@@ -130,6 +132,22 @@ def test_images_are_the_files_or_the_same_pixels(database, tmp_path):
             assert made.read_bytes() == pathlib.Path(given).read_bytes()
         np.testing.assert_array_equal(np.asarray(Image.open(made)), np.asarray(Image.open(given)))
         assert (row['width'], row['height']) == (12, 8)
+
+
+def test_a_recipe_is_sent_as_its_pixels(database, tmp_path):
+    file = str(database / 'ref0_00_00.png')
+    rows = {'image_id': ['a', 'b'], 'type': [0, 10], 'level': [0, 3], 'seed': [0, 5],
+            'file': [file, ''], 'ref_file': ['', file]}  # fmt: skip
+    rows = {k: np.array(v, manifest.COLUMNS[k]) for k, v in rows.items()}
+    columns = manifest.complete(rows, 'rows')
+    images = study_pictures.prepare({'': columns}, [('', 0), ('', 1)], tmp_path)
+    pixels = ImageStore(columns).load([0, 1])
+    for image, want in zip(images, pixels, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / image['file'])), want)
+    assert (pixels[0] != pixels[1]).any()
+    columns['ref_sha256'][1] = '0' * 64
+    with pytest.raises(ImageError, match='not the file of the manifest'):
+        study_pictures.prepare({'': columns}, [('', 1)], tmp_path)
 
 
 def test_raters_who_fail_the_gold_questions_do_not_count(database, tmp_path):
