@@ -5,8 +5,8 @@
 Prints one JSON object: answers acknowledged, `lost` (acknowledged and not in the database with the
 value that was acknowledged), `doubled` (more rows than trials, or a later value kept), what the
 clients did, and the milliseconds from sending an answer to its acknowledgement, those that a kill
-interrupts left out. The server is the real one in a process of its own; clients and server share the
-machine, and every client sends its next answer at once.
+interrupts left out. The server is the real one in a process of its own; clients and server share
+the machine, and every client sends its next answer at once.
 """
 
 import argparse
