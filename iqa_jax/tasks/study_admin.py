@@ -34,29 +34,34 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
             f"The rating page needs {error.name}; install it by: pip install 'iqa-jax-gmad[study]'."
         ) from error
     path = workdir / schema.DATABASE
-    with contextlib.closing(schema.connect(path)) as db:
-        token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
     bound = serving.listen(people['host'], people['port'])
-    print(
-        f'study: the rating page is open, Ctrl-C closes it\n  page  {serving.url(bound, token)}\n'
-        f'  state {serving.url(bound, admin, "admin/status")}',
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
-    if not serving.is_local(people['host']):
-        _say(
-            'others can reach this address, over plain HTTP: put a server with TLS before it and '
-            'keep both addresses secret'
-        )
+    with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
+        token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
+        # What people consented to stays on record, whatever becomes of the file of texts.
+        schema.log(db, time.time(), None, 'page_opened', {'words': words})
+    app = server.make_app(workdir, words)
     try:
-        serving.serve(server.make_app(workdir, words), bound)
+        _announce(serving.url(bound, token), serving.url(bound, admin, 'admin/status'))
+        if not serving.is_local(people['host']):
+            _say(
+                'others can reach this address, over plain HTTP: put a server with TLS before it '
+                'and keep both addresses secret'
+            )
+        serving.serve(app, bound)
     finally:
-        with contextlib.closing(schema.connect(path)) as db:
+        with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
             status = administration.status(db)
+            schema.log(db, time.time(), None, 'page_closed', {'answers': status['answers']})
         _say(
             f'the rating page is closed; {status["answers"]:,} answers are stored, '
             f'{status["missing"]:,} of {status["needed"]:,} ratings are missing'
         )
     return {'missing': status['missing'], 'needed': status['needed'], 'quarantined': 0}
+
+
+def _announce(page: str, state: str) -> None:
+    text = f'the rating page is open, Ctrl-C closes it\n  page  {page}\n  state {state}'
+    print(f'study: {text}', file=sys.stderr, flush=True)
 
 
 def do(command: str, rater: str, db: sqlite3.Connection, workdir: Path) -> dict:
@@ -66,9 +71,7 @@ def do(command: str, rater: str, db: sqlite3.Connection, workdir: Path) -> dict:
       ValueError: an unknown command or rater.
     """
     if command not in COMMANDS:
-        raise ValueError(
-            f'config.people.command={command!r}; known are {", ".join(COMMANDS)}.'
-        )  # fmt: skip
+        raise ValueError(f'config.people.command={command!r}; known are {", ".join(COMMANDS)}.')
     return {'quarantined': 0} | COMMANDS[command](db, rater, workdir)
 
 
@@ -125,6 +128,7 @@ def _export(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
     with schema.transaction(db):
         written = _exports(db)
         design = schema.setting(db, 'design')
+        schema.log(db, time.time(), None, 'exported', {'files': list(written)})
     for name, table in written.items():
         tables.write(workdir / 'export' / name, table, {'simulated': False, 'design': design})
     _say(f'exported {", ".join(written)} -> {workdir / "export"}')

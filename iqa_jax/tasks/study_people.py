@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import sqlite3
 import sys
 import time
@@ -117,13 +118,9 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
     """The tables of a complete study, or one sentence about what is missing."""
     start, status = time.monotonic(), administration.status(db)
     if status['missing']:
-        command = (
-            'python -m iqa_jax.main --config configs/study.py --config.panel.kind=people '
-            f'--config.serve=page --workdir {workdir}'
-        )
         print(
             f'study: {status["missing"]:,} of {status["needed"]:,} ratings are missing; '
-            f'open the rating page by: {command}',
+            f'open the rating page by: {_command(config["people"], workdir)}',
             file=sys.stderr,
         )
         counts = {key: status[key] for key in ('missing', 'needed', 'answers')}
@@ -156,6 +153,17 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
         'artifact': outputs[0 if status['design'] == 'pair_choice' else 1].name,
     }
     return stage.finish(summary, outputs)
+
+
+def _command(people: dict, workdir: Path) -> str:
+    """The command that opens the page of a study that is there, at the address it had."""
+    given = {'panel.kind': 'people', 'serve': 'page'}
+    given |= {f'people.{key}': people[key] for key in ('host', 'port')}
+    if people['texts']:
+        given['people.texts'] = Path(people['texts']).resolve()
+    flags = [f'--config.{key}={value}' for key, value in given.items()]
+    start = ['python', '-m', 'iqa_jax.main', '--config', 'configs/study.py']
+    return shlex.join([*start, *flags, '--workdir', str(workdir)])
 
 
 def _failed(checks: dict[str, dict], least: float) -> dict[str, str]:

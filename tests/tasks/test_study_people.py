@@ -266,4 +266,25 @@ def test_the_page_opens_and_closes_with_a_sentence(database, tmp_path, number, c
     said = process.stderr.read()
     assert process.wait(20) == code
     assert 'closed; 0 answers are stored, 12 of 12 ratings are missing' in said
+    with contextlib.closing(schema.connect(tmp_path / 'run/study.sqlite')) as db:
+        kinds = [row['kind'] for row in db.execute('SELECT kind FROM events ORDER BY number')]
+    assert kinds == ['created', 'page_opened', 'page_closed']
     assert 'Traceback' not in said
+
+
+def test_the_command_in_the_sentence_opens_the_study_that_is_there(database, tmp_path, capsys):
+    pytest.importorskip('starlette')
+    study.run(configuration(database, design='acr5'), tmp_path / 'run')
+    command = capsys.readouterr().err.partition('open the rating page by: ')[2].split()
+    process = subprocess.Popen(
+        [sys.executable, *command[1:]], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    said = ''
+    for line in process.stderr:
+        said += line
+        if 'state http' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    said += process.stderr.read()
+    assert process.wait(20) == 143, said
+    assert 'created with another' in said and '12 of 12 ratings are missing' in said
