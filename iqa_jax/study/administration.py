@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from iqa_jax.study import exports, schema
+from iqa_jax.study import collected, schema
 
 
 def create(
@@ -83,7 +83,7 @@ def status(db: sqlite3.Connection) -> dict:
         ' WHERE s.rater = r.number) AS last_answer '
         'FROM raters r WHERE r.key IS NOT NULL ORDER BY r.number'
     )
-    checks = exports.gold(db)
+    checks = collected.gold(db)
     raters = [dict(row) | checks.get(row['rater_id'], {}) for row in progress]
     count = db.execute('SELECT COUNT(*) FROM raters').fetchone()[0]
     return {
@@ -102,9 +102,9 @@ def status(db: sqlite3.Connection) -> dict:
 def _missing(db: sqlite3.Connection) -> tuple[int, int]:
     """(ratings that the study needs, those that are missing); surplus ones fill no gap."""
     each = schema.setting(db, 'votes_per_item')
-    total = db.execute(f'SELECT COUNT(*) FROM items i WHERE {exports.COUNTED}').fetchone()[0]
+    total = db.execute(f'SELECT COUNT(*) FROM items i WHERE {collected.COUNTED}').fetchone()[0]
     there = db.execute(
-        f'SELECT COUNT(*) AS votes {exports.ANSWERS} WHERE {exports.COUNTED} GROUP BY i.number'
+        f'SELECT COUNT(*) AS votes {collected.ANSWERS} WHERE {collected.COUNTED} GROUP BY i.number'
     ).fetchall()
     return total * each, total * each - sum(min(row['votes'], each) for row in there)
 

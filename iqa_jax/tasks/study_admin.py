@@ -12,7 +12,7 @@ import numpy as np
 
 from iqa_jax.data import tables
 from iqa_jax.runtime import artifacts
-from iqa_jax.study import administration, exports, schema
+from iqa_jax.study import administration, collected, schema
 
 EXPORTS = ('votes.csv', 'matrix.csv', 'answers.csv', 'comparisons.csv', 'raters.csv', 'log.csv')
 # What else than the database holds single raters' answers, or was made from them.
@@ -136,13 +136,13 @@ def _export(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
 
 
 def _exports(db: sqlite3.Connection) -> dict[str, tables.Table]:
-    answers = exports.answers(db)
+    answers = collected.answers(db)
     counted = tables.select(answers, np.isin(answers['kind'].astype(str), ['rating', 'anchor']))
     if 'preference' in answers:
         found = {'answers.csv': answers, 'comparisons.csv': _comparisons(counted)}
     else:
         found = {'votes.csv': answers, 'matrix.csv': _matrix(counted)}
-    return found | {'raters.csv': exports.raters(db), 'log.csv': exports.log(db)}
+    return found | {'raters.csv': collected.raters(db), 'log.csv': collected.log(db)}
 
 
 def _matrix(votes: tables.Table) -> tables.Table:

@@ -13,7 +13,7 @@ from absl import logging
 
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.study import administration, designs, exports, plan, schema, texts
+from iqa_jax.study import administration, collected, designs, plan, schema, texts
 from iqa_jax.tasks import (
     opening,
     provenance,
@@ -127,12 +127,12 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
         return counts | {'quarantined': 0, 'seconds': time.monotonic() - start}
     inputs = [config['manifest'], *([config['pairs']] if config['pairs'] else [])]
     identity = _fixed(given) | {'gold_pass': config['people']['gold_pass']}
-    identity |= {'answers': exports.digest(db)}
+    identity |= {'answers': collected.digest(db)}
     stage = stages.Stage('study', workdir, identity, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
-    answers = exports.answers(db)
-    failed = _failed(exports.gold(db), config['people']['gold_pass'])
+    answers = collected.answers(db)
+    failed = _failed(collected.gold(db), config['people']['gold_pass'])
     meta = {'simulated': False, 'design': status['design'], 'database': config['database']}
     meta |= provenance.about(tables.read(config['manifest'])[1])
     counted = tables.select(answers, np.isin(answers['kind'].astype(str), ['rating', 'anchor']))

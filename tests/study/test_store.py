@@ -9,7 +9,7 @@ import pytest
 import studies
 
 from iqa_jax.runtime import artifacts
-from iqa_jax.study import administration, designs, exports, plan, schema, store
+from iqa_jax.study import administration, collected, designs, plan, schema, store
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_what_is_shown_is_what_was_planned(opened):
     sides = [[2 * r['item'], 2 * r['item'] + 1] for r in rows]
     want = [pair[::-1] if r['swapped'] else pair for pair, r in zip(sides, rows, strict=True)]
     assert shown == want and 0 < sum(r['swapped'] for r in rows) < len(rows)
-    table = exports.answers(db)
+    table = collected.answers(db)
     for a, left, preference in zip(
         table['image_id_a'], table['left'], table['preference'], strict=True
     ):
@@ -173,7 +173,7 @@ def test_status_counts_what_is_missing_and_gold(opened):
     first, second = found['raters']
     assert (first['gold'], first['gold_right']) == (2, 2) and first['answers'] == 13
     assert second['answers'] == 4 and second.get('gold_right', 0) == 0
-    counted = exports.answers(db)
+    counted = collected.answers(db)
     assert found['missing'] == 20 - int((counted['kind'] == 'rating').sum())
 
 
@@ -182,10 +182,12 @@ def test_deleting_a_rater_leaves_no_trace_of_the_answers(opened, tmp_path):
     store.join(db, studies.key(1), {'note': 'a very personal remark'}, 0.0)
     take_part(db, 1)
     take_part(db, 2)
-    before = exports.digest(db)
+    before = collected.digest(db)
     assert administration.delete_rater(db, 'rater_001', 9.0) == {'answers': 7}
     administration.truncate_log(db)
-    assert set(exports.answers(db)['rater_id']) == {'rater_002'} and exports.digest(db) != before
+    assert (
+        set(collected.answers(db)['rater_id']) == {'rater_002'} and collected.digest(db) != before
+    )
     kept = b''.join(f.read_bytes() for f in (tmp_path / 'study').glob('study.sqlite*'))
     assert b'personal remark' not in kept
     with pytest.raises(store.Refused, match='does not know you'):

@@ -182,6 +182,7 @@ def test_choices_in_pairs_become_preferences(database, tmp_path):
     rounds, _ = preferences.contests(tables.read(database / 'pairs.parquet')[0])
     found, left_out, counts = preferences.from_answers(rounds, answers)
     assert counts['answers'] == 8 and not left_out and set(found['preference']) == {100.0}
+    assert set(answers['choice']) == {'a'}
     assert len(set(answers['left']) & set(answers['image_id_a'])) > 0
     assert len(set(answers['left']) & set(answers['image_id_b'])) > 0  # sides change
 

@@ -50,7 +50,8 @@ def answers(db: sqlite3.Connection) -> Table:
     Columns: rater_id, session and trial (int32, from 0), kind (rating, anchor, training or gold),
     simulated (all False), milliseconds (int32), and of single images image_id and vote (float32,
     0..100), of pairs image_id_a, image_id_b, left (id of the image shown on the left) and
-    preference (float32, -100..100, positive: a is better). Ids of anchors begin with their label.
+    preference (float32, -100..100, positive: a is better) and choice (a, b or tie). Ids of anchors
+    begin with their label.
     """
     paired = designs.find(schema.setting(db, 'design'))[0] == 2
     names = {
@@ -74,6 +75,9 @@ def answers(db: sqlite3.Connection) -> Table:
         table['image_id'] = ids('image_a')
     table |= {'session': column('session', np.int32), 'trial': column('trial', np.int32)}
     table['preference' if paired else 'vote'] = column('vote', np.float32)
+    if paired:
+        words = np.array(['b', 'tie', 'a'], object)
+        table['choice'] = words[np.sign(table['preference']).astype(int) + 1]
     return table | {
         'kind': column('kind', object),
         'milliseconds': column('milliseconds', np.int32),
