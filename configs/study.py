@@ -5,7 +5,7 @@
 The observers vote by a hidden quality that no metric equals, each with a bias and a noise.
 
 With --config.panel.kind=people and another --workdir people are asked instead: add
---config.serve=page to open the rating page, and run without it to aggregate (docs/study.md).
+--config.serve=page to open the rating page, and run without it to aggregate (docs/rating_page.md).
 """
 
 from ml_collections import ConfigDict

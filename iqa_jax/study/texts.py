@@ -93,7 +93,7 @@ def _question(line: str, where: str | Path) -> dict:
         return found | {'kind': 'number', 'low': low, 'high': high}
     choices = [choice.strip() for choice in kind.split('/')]
     if len(choices) < 2 or not all(choices):
-        raise ValueError(f'{where}: "{kind}" is no kind of answer; see docs/study.md.')
+        raise ValueError(f'{where}: "{kind}" is no kind of answer; see docs/rating_page.md.')
     return found | {'kind': 'choice', 'choices': choices}
 
 
