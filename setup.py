@@ -38,6 +38,12 @@ EXTRAS_REQUIRE = {
         'pytest>=8.0',
         'pytest-xdist>=3.6',
         'ruff>=0.14',
+        'starlette>=0.46',  # as in study
+        'uvicorn>=0.34',  # as in study
+    ],
+    'study': [
+        'starlette>=0.46',  # routes and requests of the rating page
+        'uvicorn>=0.34',  # serves it
     ],
     'databases': ['openpyxl>=3.1'],  # CSIQ, BID and SPAQ publish their opinions as Excel workbooks
     'bench': [
@@ -59,6 +65,7 @@ EXTRAS_REQUIRE = {
         'torch>=2.4',  # what timm and torchvision run on
         'torchvision>=0.19',  # ResNet and VGG
     ],
+    'browser': ['playwright>=1.50'],  # sessions of the rating page in a real browser, tests only
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
     'cuda': ['jax[cuda13]>=0.10.1'],
@@ -79,6 +86,7 @@ setuptools.setup(
         'iqa_jax.distortions': ['data/*'],
         'iqa_jax.evaluation': ['*.html'],
         'iqa_jax.fr_metrics': ['data/*'],
+        'iqa_jax.study': ['page/*'],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -3,6 +3,9 @@
     python -m iqa_jax.main --config configs/study.py --workdir runs/quickstart/rate
 
 The observers vote by a hidden quality that no metric equals, each with a bias and a noise.
+
+With --config.panel.kind=people and another --workdir people are asked instead: add
+--config.serve=page to open the rating page, and run without it to aggregate (docs/rating_page.md).
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +31,24 @@ def get_config(arg: str = '') -> ConfigDict:
                 'noise_std': 12.0,
                 'spammer_fraction': 0.05,
                 'seed': 11,
+            },
+            'serve': '',  # of people: 'page' opens the rating page, '' aggregates
+            'people': {
+                'design': 'single_stimulus',  # or 'acr5'; 'pair_choice' asks about `pairs`
+                'anchors': {},  # name -> {'manifest': a rated one, 'count': images}
+                'raters': 20,  # places
+                'votes_per_item': 15,  # of each image or pair
+                'per_session': 150,  # answers; 30 minutes is the longest that people should rate
+                'training': 5,
+                'gold_share': 0.05,  # questions with a known answer, per rated image or pair
+                'gold_pass': 0.7,  # raters with fewer of them right do not count
+                'break_every': 50,  # answers
+                'break_seconds': 30.0,
+                'texts': '',  # file of title, consent, questionnaire, instructions and thanks
+                'host': '127.0.0.1',
+                'port': 8642,  # 0 takes a free one
+                'command': '',  # status, pause, resume, export, delete or release
+                'rater': '',  # whom the last two mean
             },
             'seed': 5,
         }

@@ -15,7 +15,7 @@ from absl import logging
 from iqa_jax.runtime import artifacts, parallel
 
 Path = str | os.PathLike
-CODE_SUFFIXES = ('.py', '.html', '.csv', '.npz', '.safetensors')
+CODE_SUFFIXES = ('.py', '.html', '.js', '.css', '.csv', '.npz', '.safetensors')
 
 
 class Stage:

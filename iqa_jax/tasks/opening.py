@@ -11,7 +11,7 @@ from iqa_jax.runtime import stages
 # by digest and not by name, so a moved workdir stays up to date.
 PATHS = {
     'manifest', 'scores', 'model', 'init_from', 'proxies', 'pairs', 'photo', 'rated', 'folder',
-    'references', 'distorted', 'results', 'features', 'rated_scores', 'votes',
+    'references', 'distorted', 'results', 'features', 'rated_scores', 'votes', 'texts',
 }  # fmt: skip
 NOT_PATHS = {'', 'imagenet'}
 

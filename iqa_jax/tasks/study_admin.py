@@ -1,0 +1,182 @@
+"""What whoever runs a study with people does by the command line, beside its rating page."""
+
+import contextlib
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax.data import tables
+from iqa_jax.runtime import artifacts
+from iqa_jax.study import administration, collected, schema
+
+EXPORTS = ('votes.csv', 'matrix.csv', 'answers.csv', 'comparisons.csv', 'raters.csv', 'log.csv')
+# What else than the database holds single raters' answers, or was made from them.
+_PERSONAL = (
+    'votes.parquet', 'answers.parquet', 'rated.parquet', 'raters.csv', 'stage.json', 'status.json',
+)  # fmt: skip
+
+
+def open_page(people: dict, words: dict, workdir: Path) -> dict:
+    """Serves the rating page until Ctrl-C or SIGTERM, which then end the program as always.
+
+    Raises:
+      ValueError: the extra `study` is not installed, or the address cannot be had.
+    """
+    try:
+        from iqa_jax.study import server, serving
+    except ImportError as error:
+        raise ValueError(
+            f"The rating page needs {error.name}; install it by: pip install 'iqa-jax-gmad[study]'."
+        ) from error
+    path = workdir / schema.DATABASE
+    bound = serving.listen(people['host'], people['port'])
+    with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
+        token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
+        # What people consented to stays on record, whatever becomes of the file of texts.
+        schema.log(db, time.time(), None, 'page_opened', {'words': words})
+    app = server.make_app(workdir, words)
+    try:
+        _announce(serving.url(bound, token), serving.url(bound, admin, 'admin/status'))
+        if not serving.is_local(people['host']):
+            _say(
+                'others can reach this address, over plain HTTP: put a server with TLS before it '
+                'and keep both addresses secret'
+            )
+        serving.serve(app, bound)
+    finally:
+        with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
+            status = administration.status(db)
+            schema.log(db, time.time(), None, 'page_closed', {'answers': status['answers']})
+        _say(
+            f'the rating page is closed; {status["answers"]:,} answers are stored, '
+            f'{status["missing"]:,} of {status["needed"]:,} ratings are missing'
+        )
+    return {'missing': status['missing'], 'needed': status['needed'], 'quarantined': 0}
+
+
+def _announce(page: str, state: str) -> None:
+    text = f'the rating page is open, Ctrl-C closes it\n  page  {page}\n  state {state}'
+    print(f'study: {text}', file=sys.stderr, flush=True)
+
+
+def do(command: str, rater: str, db: sqlite3.Connection, workdir: Path) -> dict:
+    """Runs one of COMMANDS on the study, whether its page is open or not; returns what it did.
+
+    Raises:
+      ValueError: an unknown command or rater.
+    """
+    if command not in COMMANDS:
+        raise ValueError(f'config.people.command={command!r}; known are {", ".join(COMMANDS)}.')
+    return {'quarantined': 0} | COMMANDS[command](db, rater, workdir)
+
+
+def _status(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        found = administration.status(db)
+    artifacts.commit(workdir / 'status.json', json.dumps(found, indent=1).encode())
+    paused = ', paused' if found['paused'] else ''
+    _say(
+        f'{found["missing"]:,} of {found["needed"]:,} ratings are missing, {found["joined"]} of '
+        f'{found["places"]} raters joined, {found["finished"]} finished{paused} '
+        f'-> {workdir / "status.json"}'
+    )
+    return found
+
+
+def _pause(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        found = administration.set_paused(db, True, time.time())
+    _say('paused; nothing new is taken until config.people.command=resume')
+    return found
+
+
+def _resume(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        found = administration.set_paused(db, False, time.time())
+    _say('resumed')
+    return found
+
+
+def _delete(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        found = administration.delete_rater(db, rater, time.time())
+    administration.truncate_log(db)
+    for name in _PERSONAL:
+        artifacts.forget(workdir / name)
+    for name in EXPORTS:
+        artifacts.forget(workdir / 'export' / name)
+    _say(
+        f'deleted {rater} with {found["answers"]:,} answers, and the exports and tables that held '
+        'them; the place is free again'
+    )
+    return found
+
+
+def _release(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        found = administration.release(db, rater, time.time())
+    _say(f'{found["trials"]:,} trials of {rater} wait for somebody else; the answers stay')
+    return found
+
+
+def _export(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
+    with schema.transaction(db):
+        written = _exports(db)
+        design = schema.setting(db, 'design')
+        schema.log(db, time.time(), None, 'exported', {'files': list(written)})
+    for name, table in written.items():
+        tables.write(workdir / 'export' / name, table, {'simulated': False, 'design': design})
+    _say(f'exported {", ".join(written)} -> {workdir / "export"}')
+    return {'answers': len(next(iter(written.values()))['rater_id'])}
+
+
+def _exports(db: sqlite3.Connection) -> dict[str, tables.Table]:
+    answers = collected.answers(db)
+    counted = tables.select(answers, np.isin(answers['kind'].astype(str), ['rating', 'anchor']))
+    if 'preference' in answers:
+        found = {'answers.csv': answers, 'comparisons.csv': _comparisons(counted)}
+    else:
+        found = {'votes.csv': answers, 'matrix.csv': _matrix(counted)}
+    return found | {'raters.csv': collected.raters(db), 'log.csv': collected.log(db)}
+
+
+def _matrix(votes: tables.Table) -> tables.Table:
+    """Votes with images in rows and raters in columns, empty where there is none."""
+    images, image = np.unique(votes['image_id'].astype(str), return_inverse=True)
+    raters, rater = np.unique(votes['rater_id'].astype(str), return_inverse=True)
+    cells = np.full((len(images), len(raters)), '', object)
+    cells[image, rater] = votes['vote'].astype(object)
+    return {'image_id': images.astype(object)} | {
+        name: cells[:, i] for i, name in enumerate(raters.tolist())
+    }
+
+
+def _comparisons(answers: tables.Table) -> tables.Table:
+    """Pairs with one selection a row: 1 or 2, 0 for no difference."""
+    preference = answers['preference']
+    return {
+        'observer': answers['rater_id'],
+        'session': answers['session'],
+        'condition_1': answers['image_id_a'],
+        'condition_2': answers['image_id_b'],
+        'selection': np.where(preference > 0, 1, np.where(preference < 0, 2, 0)),
+    }
+
+
+COMMANDS: dict[str, Callable[[sqlite3.Connection, str, Path], dict]] = {
+    'status': _status,
+    'pause': _pause,
+    'resume': _resume,
+    'export': _export,
+    'delete': _delete,
+    'release': _release,
+}
+
+
+def _say(sentence: str) -> None:
+    print(f'study: {sentence}.', file=sys.stderr, flush=True)

@@ -1,0 +1,265 @@
+"""The rating page's server: what it answers to people, to mistakes and to attacks."""
+
+import contextlib
+import json
+import pathlib
+import sqlite3
+import string
+import subprocess
+import sys
+
+import hypothesis
+import pytest
+import studies
+from hypothesis import strategies as st
+
+pytest.importorskip('starlette')
+
+from iqa_jax.study import bodies, server, serving, store, texts
+
+
+@pytest.fixture
+def page(tmp_path):
+    found = studies.Page(studies.make(tmp_path / 'study'))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    """One page for requests that change nothing, with a rater who has begun."""
+    found = studies.Page(studies.make(tmp_path_factory.mktemp('shared') / 'study', raters=30))
+    found.post('join', rater=studies.key(1), **studies.CONSENT)
+    found.post('begin', rater=studies.key(1), screen=studies.SCREEN)
+    yield found
+    found.close()
+
+
+def test_a_whole_session(page):
+    mine = {'rater': studies.key(1)}
+    assert page.post('state', **mine)[0] == 403
+    assert page.post('join', **mine, **studies.CONSENT) == (200, {'rater_id': 'rater_001'})
+    assert page.post('state', **mine)[1]['step'] == 'begin'
+    status, at = page.post('begin', **mine, screen=studies.SCREEN)
+    assert (status, at['step'], at['trial']) == (200, 'trial', 0)
+    while at['step'] == 'trial':
+        for number in at['images'] + at['preload']:
+            assert page.get(f'image/{number}')[0] == 200
+        place = {'session': at['session'], 'trial': at['trial']}
+        status, at = page.post('answer', **mine, **place, value=40, milliseconds=700)
+        assert (status, at['answer']) == (200, 'stored')
+        assert page.post('answer', **mine, **place, value=40, milliseconds=1)[1] == at | {
+            'answer': 'repeated'
+        }
+        assert page.post('answer', **mine, **place, value=9, milliseconds=1)[0] == 409
+    assert at['step'] == 'done' and at['code']
+    status, _, data = page.call('GET', f'/{page.admin}/admin/status')
+    found = json.loads(data)
+    assert (found['finished'], found['answers'], found['missing']) == (1, 7, 6)
+    assert found['refused'] == {'403': 1}
+
+
+def test_consent_and_required_questions_are_required(page):
+    mine = {'rater': studies.key(1)}
+    for changes in (
+        {'consent': False}, {'consent': 1}, {'questionnaire': {}}, {'questionnaire': None},
+        {'questionnaire': {'vision': 'maybe', 'colour': 'no'}},
+        {'questionnaire': {'vision': 'yes', 'colour': 'no', 'age': 7}},
+        {'questionnaire': {'vision': 'yes', 'colour': 'no', 'name': 'me'}}, {'rater': 'short'},
+    ):  # fmt: skip
+        status, said = page.post('join', **(mine | studies.CONSENT | changes))
+        assert status == 400 and said['error'].endswith(('.', '?')), changes
+    assert page.post('state', **mine)[0] == 403
+
+
+def test_administration_needs_its_own_token(page):
+    for token in (page.token, 'x', ''):
+        for name, method in (('status', 'GET'), ('pause', 'POST'), ('resume', 'POST')):
+            assert page.call(method, f'/{token}/admin/{name}', b'{}')[0] == 404
+    assert page.call('POST', f'/{page.admin}/admin/pause', b'{}')[0] == 200
+    status, said = page.post('join', rater=studies.key(1), **studies.CONSENT)
+    assert status == 409 and 'paused' in said['error']
+    assert page.call('POST', f'/{page.admin}/admin/resume', b'{}')[0] == 200
+    assert page.post('join', rater=studies.key(1), **studies.CONSENT)[0] == 200
+    assert page.call('GET', f'/{page.admin}/study')[0] == 404  # nor is one the other
+
+
+def test_an_address_without_its_last_slash_leads_to_the_page(shared):
+    status, headers, _ = shared.call('GET', f'/{shared.token}')
+    assert (status, headers['location']) == (307, shared.token + '/')
+
+
+def test_images_are_the_bytes_and_stay_in_the_cache(shared):
+    status, headers, data = shared.get('image/3')
+    assert (status, data, headers['content-type']) == (200, studies.png(), 'image/png')
+    assert 'immutable' in headers['cache-control']
+    assert shared.get('image/3', if_none_match=headers['etag'])[0] == 304
+    for name in ('study', ''):
+        assert shared.get(name)[1]['cache-control'] == 'no-store'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'image/../study.sqlite', 'image/..%2fstudy.sqlite', 'image/%2e%2e/study.sqlite',
+        'image/999', 'image/-1', 'image/0x1', 'image/٣', 'image/3.png', 'image/' + '9' * 6000,
+        '../../../etc/passwd', '..%2f..%2fetc%2fpasswd', 'page.js/..', 'server.py', 'texts.txt',
+        './page.js', 'study.sqlite', 'images/only.png', '%00', 'image/3%00', '~root',
+        '//etc/passwd',
+    ],
+)  # fmt: skip
+def test_nothing_but_the_page_and_the_images_can_be_had(shared, name):
+    status, _, data = shared.get(name)
+    assert status == 404 and json.loads(data) == {'error': 'There is nothing here.'}
+
+
+def test_every_answer_carries_the_policy(shared):
+    for method, path in (('GET', f'/{shared.token}/'), ('GET', '/none/'), ('PUT', '/x/answer'),
+                         ('GET', f'/{shared.token}/image/1')):  # fmt: skip
+        headers = shared.call(method, path)[1]
+        policy = headers['content-security-policy']
+        assert "default-src 'none'" in policy and 'unsafe' not in policy
+        assert headers['x-content-type-options'] == 'nosniff'
+        assert headers['referrer-policy'] == 'no-referrer'
+
+
+def test_words_and_names_cannot_become_markup(tmp_path):
+    attack = '</script><img src=x onerror=alert(1)>'
+    file = tmp_path / 'texts.txt'
+    file.write_text(
+        f'[title]\n{attack}\n[consent]\n{attack}\n[questionnaire]\nq | {attack} | {attack} / b\n'
+        f'[instructions]\n{attack}\n[thanks]\n{attack}\n'
+    )
+    folder = studies.make(tmp_path / 'study', name=attack)
+    page = studies.Page(folder, texts.read(file))
+    sent = [page.get(name) for name in server.PAGE_FILES]
+    assert not any(b'onerror' in data for _, _, data in sent)
+    _, headers, data = page.get('study')
+    assert headers['content-type'] == 'application/json' and attack in json.loads(data)['title']
+    # The page builds its elements from text; nothing in it turns text into markup.
+    code = b''.join(data for _, _, data in sent).decode()
+    for way in ('innerHTML', 'outerHTML', 'insertAdjacentHTML', 'document.write', 'eval(',
+                'DOMParser', 'srcdoc', 'http://', 'https://'):  # fmt: skip
+        assert way not in code.replace('http://www.w3.org/2000/svg', ''), way
+    page.close()
+
+
+def test_oversized_and_foreign_bodies(shared):
+    path = f'/{shared.token}/state'
+    assert shared.call('POST', path, b'[' * (bodies.LARGEST + 1))[0] == 413
+    assert shared.call('POST', path, b'[' * bodies.LARGEST)[0] == 400
+    assert shared.call('POST', path, b'{}', 'text/plain')[0] == 415
+    assert shared.call('POST', path, b'{}', 'application/json; charset=utf-8')[0] == 403
+    for body in (
+        b'',
+        b'{',
+        b'null',
+        b'[]',
+        b'\xff',
+        b'{"rater": NaN}',
+        b'1' * 5000,
+        b'{"a":1e999}',
+    ):
+        assert shared.call('POST', path, body)[0] in (400, 403)
+    assert shared.call('PUT', path)[0] == 405
+    assert shared.call('GET', path)[0] == 404
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+    | st.sampled_from([studies.key(1), 'left', '__proto__', '\ud800', '\0', '9' * 400]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        'rater': JSON | st.just(studies.key(1)), 'session': JSON | st.integers(0, 3),
+        'trial': JSON | st.integers(0, 9), 'value': JSON, 'milliseconds': JSON | st.integers(0, 9),
+        'consent': st.just(True) | JSON, 'kind': JSON | st.just('screen'),
+        'questionnaire': JSON | st.just(studies.CONSENT['questionnaire']),
+        'screen': JSON | st.fixed_dictionaries(dict.fromkeys(studies.SCREEN, JSON)),
+    },
+)  # fmt: skip
+
+
+@hypothesis.settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@hypothesis.given(
+    name=st.sampled_from(['join', 'state', 'begin', 'answer', 'break', 'event']),
+    body=(FIELDS | JSON).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40),
+)  # fmt: skip
+def test_no_body_is_an_error_of_the_server(shared, name, body):
+    status, _, data = shared.call('POST', f'/{shared.token}/{name}', body)
+    found = json.loads(data)
+    assert status in (200, 400, 403, 404, 409)
+    assert status == 200 or 'answer' in found or found['error'].endswith(('.', '?'))
+
+
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@hypothesis.given(path=st.text(string.printable + 'ü/%.', max_size=30))
+def test_no_path_is_an_error_of_the_server(shared, path):
+    assert shared.call('GET', '/' + path)[0] == 404
+    assert shared.get('image/' + path)[0] == 404 or path in map(str, range(16))
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(page, monkeypatch):
+    def full(*args):
+        raise sqlite3.OperationalError('database or disk is full')
+
+    monkeypatch.setattr(store, 'join', full)
+    status, said = page.post('join', rater=studies.key(1), **studies.CONSENT)
+    assert status == 503 and 'try again' in said['error']
+    monkeypatch.undo()
+    assert page.post('join', rater=studies.key(1), **studies.CONSENT)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ('text', 'word'),
+    [
+        ('hello', 'begin with a section'), ('[title]\nx\n[title]\n', 'twice'), ('[x]\n', 'none of'),
+        ('[title]\nx\n[consent]\n', 'lacks'),
+        ('[title]\n[consent]\n[questionnaire]\n[instructions]\n[thanks]\n', 'must not be empty'),
+        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b\n[instructions]\n[thanks]\n', 'a | b'),
+        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | number 1\n[instructions]\n[thanks]\n',
+         'number LOW HIGH'),
+        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | c\n[instructions]\n[thanks]\n', '"c"'),
+    ],
+)  # fmt: skip
+def test_texts_that_cannot_be_used_are_refused(tmp_path, text, word):
+    (tmp_path / 'texts.txt').write_text(text)
+    with pytest.raises(ValueError, match=word.replace('|', r'\|')):
+        texts.read(tmp_path / 'texts.txt')
+
+
+def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
+    with contextlib.closing(serving.listen('127.0.0.1', 0)) as bound:
+        assert serving.url(bound, 'secret') == f'http://127.0.0.1:{bound.getsockname()[1]}/secret/'
+        with pytest.raises(ValueError, match='another port'):
+            serving.listen('127.0.0.1', bound.getsockname()[1])
+    with pytest.raises(ValueError, match='host'):
+        serving.listen('192.0.2.1', 0)
+    assert serving.is_local('127.0.0.1') and not serving.is_local('0.0.0.0')
+
+
+def test_texts_keep_paragraphs_and_kinds_of_questions():
+    found = texts.read('')
+    assert len(found['consent']) == 3 and found['title']
+    kinds = {q['name']: (q['kind'], q['required']) for q in found['questionnaire']}
+    assert kinds['age'] == ('number', False) and kinds['vision'] == ('choice', True)
+    with pytest.raises(ValueError, match='cannot be read'):
+        texts.read('/nowhere.txt')
+
+
+def test_no_answer_is_lost_or_doubled_when_servers_are_killed():
+    """A small form of the benchmark: the real server is killed twice while five clients answer."""
+    script = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'study_load.py'
+    done = subprocess.run(
+        [sys.executable, str(script), '--clients=5', '--answers=300', '--kills=2'],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found['answers'], found['missing'], found['kills']) == (300, 0, 2)
+    assert found['lost'] == found['doubled'] == found['unasked'] == 0
+    assert all(found[what] > 0 for what in ('sent_twice', 'sent_ahead', 'hung_up', 'changed_late'))
