@@ -30,13 +30,20 @@ def get_config(arg: str = '') -> ConfigDict:
             'root': 'runs/quickstart',
             'manifest': 'data/manifest.parquet',
             'proxies': 'data/proxies.parquet',
-            'rated': 'rate/rated.parquet',
+            # The old databases, with their shares of each batch.
+            'replay': {'rated': {'manifest': 'rate/rated.parquet', 'weight': 0.75}},
+            'gmad_weight': 0.25,  # of all counterexamples together, beside those of `replay`
             'model': 'finetune/model',
             'name': 'quality',
             'rivals': gmad.get_config(arg).rivals,
-            'rounds': 1,
-            'replay_weight': 0.75,  # share of each batch that comes from `rated`
-            'score': inner(score, arg, 'model', 'name'),
+            'rounds': 1,  # at most; a last search tests the final model
+            # A model that falls further on validation images of an old database is rolled back.
+            'guard': {'srcc_fall': 2.0 if arg == 'smoke' else 0.02},
+            'stop': {
+                'pairs_right': 1.0,  # once the model orders this share of its counterexamples
+                'ratings': 0,  # to buy in all rounds and the last search; 0: no limit
+            },
+            'score': inner(score, arg, 'model', 'name', 'splits'),
             'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude'),
             'study': inner(study, arg, 'proxies', 'pairs', 'database') | {'per_split': {}},
             'train': inner(train_ranking, arg, 'databases', 'init_from')

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = '') -> ConfigDict:
     """arg: '' or 'smoke'; the smoke form is not calibrated, its model is too poor."""
-    last = 'active/round_02'  # its pairs were found against the final model, and not trained on
     calibration = {'manifest': 'rate/rated.parquet', 'splits': ('val',)}
     return ConfigDict(
         {
@@ -20,8 +19,9 @@ def get_config(arg: str = '') -> ConfigDict:
             'model': 'active/model',
             'calibration': None if arg == 'smoke' else calibration,
             # For the model card, '' where there is none.
-            'results': 'active/evaluate/fresh/results.json',
-            'pairs': f'{last}/gmad/pairs.parquet',
-            'rated': f'{last}/study/rated.parquet',
+            'results': 'active/results.json',
+            # Found against the final model, and not trained on.
+            'pairs': 'active/pairs.parquet',
+            'rated': 'active/rated.parquet',
         }
     )

@@ -44,7 +44,7 @@ def get_config(arg: str = '') -> ConfigDict:
         'kind': 'blind model',
     }
     finetuned = {
-        'scores': 'active/round_01/score/scores.parquet',
+        'scores': 'active/round_00/old_rated/scores.parquet',
         'column': 'quality',
         'kind': 'blind model',
     }

@@ -30,13 +30,20 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
                    'curve': (x [M], y [M]) fitted logistic or None, 'simulated'}]
     per_distortion {'types': [T], 'models': [M], 'srcc': [T, M], 'n': [T], 'set': str,
                    'simulated'}
-    gmad           [{'defender', 'attacker', 'level': int, 'best': picture, 'worst': picture}],
+    gmad           [{'round': str (optional), 'defender', 'attacker', 'level': int,
+                   'best': picture, 'worst': picture, 'simulated'}],
                    picture = {'image': uint8, 'image_id', 'defender_score', 'attacker_score',
                    'mos', 'mos_std', 'type', 'severity': int}; 'best' is the attacker's best
     hard_examples  [{'image': uint8, 'image_id', 'disagreement', 'type', 'severity'}]
     active         [{'label', 'set', 'measure', 'before': interval, 'after': interval, 'n',
                    'difference': interval of after - before (optional), 'ties', 'unrated',
                    'unscored': pairs that do not count (optional), 'simulated'}]
+    active_history [{'label', 'measure', 'model', 'round': int, 'value': interval, 'n',
+                   'simulated'}], every model that was kept on every set
+    active_rounds  [{'round': str, 'pairs', 'images', 'ratings', 'raters', 'excluded': counts,
+                   'agreement': float, 'pairs_right': interval, 'trained', 'kept': bool,
+                   'guard': {name: {'before', 'after': float}}, 'simulated'}]
+    active_stopped str, why no further round followed
     observers      {'summary': {label: str | float}, 'raters': [{'rater', 'votes',
                    'excluded': bool, 'reason', 'srcc', 'bias', 'spread'}], 'simulated'}
     quarantine     [{'stage', 'file', 'reason'}]
@@ -67,7 +74,8 @@ SECTIONS = {
 KEYS = {
     *('title', 'subtitle', 'simulated', 'facts', 'tiles', 'stages', 'gallery', 'proxies'),
     *('training', 'results', 'families', 'scatters', 'per_distortion', 'gmad', 'hard_examples'),
-    *('active', 'observers', 'quarantine', 'provenance'),
+    *('active', 'active_history', 'active_rounds', 'active_stopped', 'observers'),
+    *('quarantine', 'provenance'),
 }
 
 

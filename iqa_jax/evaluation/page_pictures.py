@@ -46,22 +46,27 @@ def gallery(data: dict | None) -> dict | None:
 
 
 def _first_of_each(pairs: Sequence[dict], limit: int) -> list[dict]:
-    """Returns at most `limit` pairs in order, taking turns between (defender, attacker)."""
+    """Returns at most `limit` pairs in order, taking turns between the contests of all rounds."""
     turns: dict[tuple, int] = {}
     rank = []
     for i, pair in enumerate(pairs):
-        key = (pair['defender'], pair['attacker'])
+        key = _contest(pair)
         turns[key] = turns.get(key, 0) + 1
         rank.append((turns[key], i))
     return [pairs[i] for i in sorted(i for _, i in sorted(rank)[:limit])]
 
 
-def gmad(pairs: Sequence[dict]) -> dict | None:
-    """Returns at most MAX_PAIRS pairs with pictures, grouped by (defender, attacker)."""
+def _contest(pair: dict) -> tuple[str, str, str]:
+    return pair.get('round', ''), pair['defender'], pair['attacker']
+
+
+def gmad(pairs: Sequence[dict], simulated: bool) -> dict | None:
+    """Returns at most MAX_PAIRS pairs with pictures, grouped by round, defender and attacker."""
     if not pairs:
         return None
     fields = ('image_id', 'defender_score', 'attacker_score', 'mos', 'mos_std', 'type', 'severity')
-    columns: dict = {k: [pair[k] for pair in pairs] for k in ('defender', 'attacker', 'level')}
+    about = ('round', 'defender', 'attacker', 'level')
+    columns: dict = {k: [pair.get(k, '') for pair in pairs] for k in about}
     for side in ('best', 'worst'):
         columns |= {f'{side}_{f}': [pair[side].get(f, '') for pair in pairs] for f in fields}
     scores: dict[str, list[float]] = {}
@@ -72,12 +77,14 @@ def gmad(pairs: Sequence[dict]) -> dict | None:
     digits = {name: digits_for(values) for name, values in scores.items()}
     groups: dict[tuple, dict] = {}
     for pair in _first_of_each(pairs, MAX_PAIRS):
-        key = (pair['defender'], pair['attacker'])
+        key = _contest(pair)
         group = groups.setdefault(
             key,
             {
-                'defender': {'name': key[0], 'digits': digits[key[0]]},
-                'attacker': {'name': key[1], 'digits': digits[key[1]]},
+                'round': key[0],
+                'defender': {'name': key[1], 'digits': digits[key[1]]},
+                'attacker': {'name': key[2], 'digits': digits[key[2]]},
+                'simulated': pair.get('simulated', simulated),
                 'pairs': [],
             },
         )

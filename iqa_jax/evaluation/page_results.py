@@ -23,7 +23,6 @@ MEASURES = (
     ('rmse', 'RMSE', 2, min),
 )
 TRAINED = {'trained_images': 'images', 'trained_references': "images' references"}
-NOT_COUNTED = ('ties', 'unrated', 'unscored')
 
 
 def _result_rows(rows: Sequence[dict]) -> list[dict]:
@@ -173,43 +172,4 @@ def per_distortion(data: dict | None, simulated: bool) -> dict | None:
         'medians': medians,
         'csv': csv_uri(columns),
         'simulated': data.get('simulated', simulated),
-    }
-
-
-def _side(change: tuple[float, float, float]) -> str:
-    """'up' or 'down' where the whole interval of a change is, '' where it holds 0 or is unknown."""
-    return 'up' if change[1] > 0 else 'down' if change[2] < 0 else ''
-
-
-def active(rows: Sequence[dict], simulated: bool) -> dict | None:
-    """Returns the paired chart and the table of before and after."""
-    if not rows:
-        return None
-    before = [interval(row['before']) for row in rows]
-    after = [interval(row['after']) for row in rows]
-    labels = [f'{row["label"]}: {row["measure"]}' for row in rows]
-    columns: dict = {k: [row.get(k, '') for row in rows] for k in ('label', 'set', 'measure', 'n')}
-    change = [
-        interval(row.get('difference', a[0] - b[0]))
-        for row, b, a in zip(rows, before, after, strict=True)
-    ]
-    for name, values in (('before', before), ('after', after), ('change', change)):
-        interval_columns(columns, name, values)
-    columns |= {k: [row.get(k, '') for row in rows] for k in NOT_COUNTED}
-    listing = '; '.join(
-        f'{label} {number(b[0])} to {number(a[0])}'
-        for label, b, a in zip(labels, before, after, strict=True)
-    )
-    lines = [f'{row["label"]}\n{row["measure"]}' for row in rows]
-    svg = figures.dumbbell(lines, before, after, 'SRCC or pair accuracy, with 95 % interval')
-    table = [
-        {k: row.get(k, '') for k in ('label', 'set', 'measure')}
-        | {'n': row.get('n'), 'before': b, 'after': a, 'change': c, 'sure': _side(c)}
-        | {'without': ', '.join(f'{row[k]} {k}' for k in NOT_COUNTED if row.get(k))}
-        | {'simulated': row.get('simulated', simulated)}
-        for row, b, a, c in zip(rows, before, after, change, strict=True)
-    ]
-    return {
-        'rows': table,
-        'plot': plot_view(svg, 'active', f'Before and after: {listing}.', columns),
     }

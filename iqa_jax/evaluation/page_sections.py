@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from iqa_jax.evaluation import figures, figures_curves
 from iqa_jax.evaluation.page_format import count, csv_uri, interval, number, plot_view, seconds
 from iqa_jax.evaluation.page_pictures import gallery, gmad, hard_examples
-from iqa_jax.evaluation.page_results import MEASURES, active, per_distortion, results, scatters
+from iqa_jax.evaluation.page_results import MEASURES, per_distortion, results, scatters
+from iqa_jax.evaluation.page_rounds import active, history, rounds
 
 MAX_QUARANTINE = 50
 CURVES = (
@@ -166,9 +167,12 @@ def build(context: dict) -> dict:
             context.get('scatters') or [], context.get('families') or {}, simulated
         ),
         'per_distortion': per_distortion(context.get('per_distortion'), simulated),
-        'gmad': gmad(context.get('gmad') or []),
+        'gmad': gmad(context.get('gmad') or [], simulated),
         'hard_examples': hard_examples(context.get('hard_examples') or []),
         'active': active(context.get('active') or [], simulated),
+        'history': history(context.get('active_history') or [], simulated),
+        'rounds': rounds(context.get('active_rounds') or [], simulated),
+        'stopped': context.get('active_stopped') or '',
         'observers': observers(context.get('observers'), simulated),
         'quarantine': quarantine(context.get('quarantine') or []),
         'provenance': provenance(context.get('provenance')),

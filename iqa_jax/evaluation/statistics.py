@@ -85,13 +85,35 @@ def bootstrap_pairs(
 
     Pairs, not contents: pairs that share a photograph count as independent. Raises ValueError.
     """
-    right = _right(predicted, quality_a, quality_b)
-    if not len(right):
+    return _bootstrap_mean(_right(predicted, quality_a, quality_b), resamples, seed, confidence)
+
+
+def pairs_difference(
+    predicted_a: np.ndarray,
+    predicted_b: np.ndarray,
+    quality_a: np.ndarray,
+    quality_b: np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, float]:
+    """As `bootstrap_pairs`, for the accuracy of model a minus that of b on the same pairs.
+
+    `predicted_a`, `predicted_b` [P]: each model's score of a pair's first image minus that of its
+    second. Raises ValueError.
+    """
+    change = _right(predicted_a, quality_a, quality_b) - _right(predicted_b, quality_a, quality_b)
+    return _bootstrap_mean(change, resamples, seed, confidence)
+
+
+def _bootstrap_mean(values: np.ndarray, resamples: int, seed: int, confidence: float) -> dict:
+    if not len(values):
         return dict.fromkeys(('value', 'low', 'high'), float('nan'))
-    draws = np.random.default_rng(seed).integers(len(right), size=(resamples, len(right)))
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(right[draws].mean(axis=1), [tail, 100 - tail])
-    return {'value': float(right.mean()), 'low': float(low), 'high': float(high)}
+    low, high = np.percentile(values[draws].mean(axis=1), [tail, 100 - tail])
+    return {'value': float(values.mean()), 'low': float(low), 'high': float(high)}
 
 
 # ---- bootstrap by reference content -------------------------------------------------------------

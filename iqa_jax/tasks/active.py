@@ -1,199 +1,128 @@
 """active: search -> rate -> fine-tune, round by round, with the stages' own `run` functions.
 
 Round r scores the pool with the model of round r - 1, finds gMAD pairs, has them rated and
-fine-tunes on them beside a replay of the old database. After the last round the search runs once
-more: its pairs, found against the new model and rated but not trained on, are the honest test.
+fine-tunes on them beside a replay of the old databases. Where the model then orders the validation
+images of an old database worse than it may, it is rolled back. After the last round the search runs
+once more: its pairs, found against the new model and rated but not trained on, are the honest test.
+While people have not answered, the run ends and says so; the same command goes on from there.
 """
 
 import json
+import sys
+import time
 from pathlib import Path
 
-import numpy as np
-
-from iqa_jax.data import exposure, manifest, tables
-from iqa_jax.evaluation import statistics
+from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts, stages
-from iqa_jax.tasks import evaluate, export, gmad, opening, score, study, train
-from iqa_jax.training import saved_model
+from iqa_jax.tasks import active_results, active_rounds, active_setup, export, opening
 
 KEYS = {
-    'manifest', 'proxies', 'rated', 'model', 'name', 'rivals', 'rounds', 'replay_weight',
-    'score', 'gmad', 'study', 'train', 'evaluate',
+    'manifest', 'proxies', 'replay', 'gmad_weight', 'model', 'name', 'rivals', 'rounds', 'guard',
+    'stop', 'score', 'gmad', 'study', 'train', 'evaluate',
 }  # fmt: skip
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Runs the rounds; writes round_01, round_02, ..., model, scores.parquet and active.json.
+    """Runs the rounds; writes round_00, round_01, ..., model, active.json, state.json and tables.
+
+    The tables are scores.parquet, of the final model, pairs.parquet and rated.parquet of the last
+    search; results.json is of `evaluate`, on that search or, if it was trained on, an old database.
+    state.json says at any time which round is in which phase. While people's ratings are missing
+    the summary is {'missing', 'needed', 'round', 'quarantined', 'seconds'}.
 
     Raises:
-      ValueError: fewer than one round, or the rounds would train on what the old set tests.
+      ValueError: fewer than one round, the rounds would train on what an old set tests, an old
+        database has no validation images, a budget too small for the first round, or a config that
+        differs from the one under which people were asked.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    if config['rounds'] < 1:
-        raise ValueError(f'config.rounds={config["rounds"]} trains nothing; set at least 1.')
-    _check_old_set(config)
-    models, searches, ran = [config['model']], [], {}
-    for number in range(1, config['rounds'] + 2):
-        folder = workdir / f'round_{number:02d}'
-        searches.append(folder)
-        ran |= _search(config, models[-1], searches, folder)
-        if number <= config['rounds']:
-            ran[f'{folder.name}/train'] = _fine_tune(config, models[-1], searches, folder)
-            models.append(str(folder / 'train' / 'model'))
-    final = {'task': 'export', 'root': '', 'model': models[-1], 'calibration': None}
+    start = time.monotonic()
+    active_setup.check(config)
+    loop = {'models': [config['model']], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
+    active_rounds.score_old(config, loop, 0, workdir)
+    while not loop['stopped']:
+        if missing := _round(config, loop, workdir):
+            return missing | {'quarantined': 0, 'seconds': time.monotonic() - start}
+    _enter(workdir, len(loop['rounds']), 'evaluating')
+    final = {'task': 'export', 'root': '', 'model': loop['models'][-1], 'calibration': None}
     final |= dict.fromkeys(('results', 'pairs', 'rated'), '')
-    ran['model'] = export.run(final, workdir / 'model')
-    tested = _compare(config, searches, workdir)
-    ran |= {f'evaluate/{name}': summary for name, summary in tested.items()}
-    table = searches[-1] / 'score' / 'scores.parquet'
-    results = [workdir / 'evaluate' / name / 'results.json' for name in tested]
-    predictions = [path.with_name('predictions.parquet') for path in results]
-    stage = stages.Stage('active', workdir, given, inputs=[table, *results, *predictions])
+    loop['ran']['model'] = export.run(final, workdir / 'model')
+    loop['ran'] |= active_results.evaluate_sets(config, loop, workdir)
+    return _conclude(config, given, loop, workdir)
+
+
+def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
+    """One round, or what says that the loop has ended; counts of the ratings that are missing."""
+    number = len(loop['searches']) + 1
+    folder = workdir / f'round_{number:02d}'
+    frozen = active_rounds.is_asked(folder)
+    _enter(workdir, number, 'searching')
+    loop['stopped'] = active_rounds.search(config, loop, folder, frozen)
+    if loop['stopped'] or (said := active_rounds.over_budget(config, loop, folder)):
+        loop['stopped'] = loop['stopped'] or said
+        return None
+    _enter(workdir, number, 'rating')
+    rated = active_rounds.rate(config, loop, folder)
+    if rated.get('missing'):
+        counts = {key: rated[key] for key in ('missing', 'needed')}
+        _enter(workdir, number, 'waiting for people', **counts)
+        print(
+            f'active: round {number} waits for {rated["missing"]:,} of {rated["needed"]:,} ratings;'
+            ' the same command goes on when people have given them.',
+            file=sys.stderr,
+        )
+        return counts | {'round': number}
+    loop['searches'].append(folder)
+    loop['rounds'].append(active_rounds.record(config, loop, folder, rated))
+    right = loop['rounds'][-1]['pairs_right'][0]
+    if number > config['rounds']:
+        loop['stopped'] = 'all rounds were run'
+    elif right >= config['stop']['pairs_right']:
+        loop['stopped'] = f'the model orders {right:.0%} of the pairs found against it as people do'
+    else:
+        _enter(workdir, number, 'fine-tuning')
+        later = active_rounds.is_asked(workdir / f'round_{number + 1:02d}')
+        loop['stopped'] = active_rounds.fine_tune(config, loop, folder, later)
+    return None
+
+
+def _enter(workdir: Path, number: int, phase: str, **counts: int) -> None:
+    """Notes where the loop is, for whoever watches it; the stages themselves know what is done."""
+    state = {'round': number, 'phase': phase} | counts
+    mark = artifacts.fingerprint(state)
+    if not artifacts.is_current(workdir / 'state.json', mark):
+        artifacts.commit(workdir / 'state.json', json.dumps(state).encode(), fingerprint=mark)
+    artifacts.crash_point('active.phase')
+
+
+def _conclude(config: dict, given: dict, loop: dict, workdir: Path) -> dict:
+    """The record and the tables of a loop that has ended."""
+    searches, places = loop['searches'], active_results.places(config, loop, workdir)
+    scored = [active_rounds.pool_scores(loop, -1, workdir)]
+    scored += [active_rounds.old_scores(loop, -1, name, workdir) for name in config['replay']]
+    last = searches[-1]
+    rated = last / 'study' / 'rated.parquet'
+    # Of what the final model was not trained on: the hardest set, or an old one.
+    hardest = places.get('fresh', next(iter(places.values())))
+    copied = {
+        'pairs.parquet': last / 'gmad' / 'pairs.parquet',
+        'results.json': hardest / 'results.json',
+    }
+    results = [place / name for place in places.values()
+               for name in ('results.json', 'predictions.parquet')]  # fmt: skip
+    stage = stages.Stage('active', workdir, given, [*scored, rated, *copied.values(), *results])
     if (summary := stage.done()) is not None:
+        _enter(workdir, len(loop['rounds']), 'done')
         return summary
     mark = stage.fingerprint
-    entries = [entry for name in tested for entry in _entries(config, name, workdir)]
-    record = {
-        'comparisons': entries,
-        'rounds': [folder.name for folder in searches[:-1]],  # those that trained
-        'stages': list(ran),  # folders
-    }
-    outputs = [workdir / 'active.json', workdir / 'scores.parquet']
+    record = active_results.record(config, loop, places)
+    names = ('active.json', 'scores.parquet', 'rated.parquet', *copied)
+    outputs = [workdir / name for name in names]
     artifacts.commit(outputs[0], json.dumps(record, indent=1).encode(), fingerprint=mark)
-    described = artifacts.meta(table)['meta']
-    artifacts.commit(outputs[1], artifacts.read(table), fingerprint=mark, meta=described)
-    old, fresh = entries[0], entries[-1]
-    summary = {
-        'rounds': config['rounds'],
-        'pairs': sum(s.get('pairs', 0) for s in ran.values()),
-        'quarantined': sum(s['quarantined'] for s in ran.values()),
-        'seconds': sum(s['seconds'] for s in ran.values()),
-        'headline': f'old set SRCC {old["before"][0]:.3f} -> {old["after"][0]:.3f}, '
-        f'fresh gMAD pairs right {fresh["before"][0]:.0%} -> {fresh["after"][0]:.0%}'
-        + (' (SIMULATED observers)' if old['simulated'] else ''),
-        'comparisons': entries,
-        'artifact': 'active.json',
-    }
-    return stage.finish(summary, outputs)
-
-
-def _check_old_set(config: dict) -> None:
-    """Raises a ValueError where the last evaluation would refuse the old set, before round 1."""
-    rated = manifest.read(config['rated'])
-    tested = manifest.in_splits(rated, ('test',), config['rated'])
-    pool = manifest.read(config['manifest'])
-    known = {}
-    for path, columns, chosen in (
-        (config['manifest'], pool, config['gmad']['splits']),
-        (config['rated'], rated, ('train',)),
-    ):
-        trained = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
-        where = f'in split {", ".join(chosen)} of {path}, which the rounds train on; give either '
-        known[where + 'another split'] = exposure.record([trained], [], [])
-    model = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
-    if model is not None:
-        where = f'among those that {config["model"]} was trained on; choose another config.model, '
-        known[where + 'or give them another split'] = model
-    for where, record in known.items():
-        seen = exposure.seen(tested, record)
-        if (bad := np.flatnonzero(seen > exposure.VALIDATED)).size:
-            raise ValueError(
-                f'{len(bad)} of {len(seen)} images in split test of {config["rated"]}, '
-                f'{tested["image_id"][bad[0]]} the first, cannot test: they or others of their '
-                f'references are {where}.'
-            )
-
-
-def _search(config: dict, model: str, searches: list[Path], folder: Path) -> dict[str, dict]:
-    """Scores the pool, finds counterexamples and has them rated; summaries by folder."""
-    common = {'manifest': config['manifest'], 'root': ''}
-    name = config['name']
-    scoring = config['score'] | common | {'task': 'score', 'model': model, 'name': name}
-    table = str(folder / 'score' / 'scores.parquet')
-    earlier = {f.name: {'manifest': str(f / 'study' / 'rated.parquet')} for f in searches[:-1]}
-    contest = config['gmad'] | common | {
-        'task': 'gmad',
-        'models': {name: {'scores': table, 'column': name}},
-        'rivals': config['rivals'],
-        'exclude': {'rated': {'manifest': config['rated']}} | earlier,
-    }  # fmt: skip
-    rating = config['study'] | common | {
-        'task': 'study',
-        'proxies': config['proxies'],
-        'pairs': str(folder / 'gmad' / 'pairs.parquet'),
-        'database': f'gmad_{folder.name}',
-    }  # fmt: skip
-    return {
-        f'{folder.name}/score': score.run(scoring, folder / 'score'),
-        f'{folder.name}/gmad': gmad.run(contest, folder / 'gmad'),
-        f'{folder.name}/study': study.run(rating, folder / 'study'),
-    }
-
-
-def _fine_tune(config: dict, model: str, searches: list[Path], folder: Path) -> dict:
-    """One training run on the replayed database and all counterexamples rated so far."""
-    share = (1 - config['replay_weight']) / len(searches)
-    databases = {'replay': {'manifest': config['rated'], 'weight': config['replay_weight']}}
-    for found in searches:
-        path = str(found / 'study' / 'rated.parquet')
-        databases[found.name] = {'manifest': path, 'weight': share}
-    databases = {k: {'scores': '', 'weight': 1.0} | v for k, v in databases.items()}
-    fine_tuning = config['train'] | {
-        'task': 'train', 'root': '', 'init_from': model, 'databases': databases,
-    }  # fmt: skip
-    return train.run(fine_tuning, folder / 'train')
-
-
-def _compare(config: dict, searches: list[Path], workdir: Path) -> dict[str, dict]:
-    """Before and after on the old set, each rated gMAD set and the fresh one: summaries by set."""
-    columns = {
-        label: {
-            'scores': str(folder / 'score' / 'scores.parquet'),
-            'column': config['name'],
-            'kind': 'blind model',
-        }
-        for label, folder in (('after', searches[-1]), ('before', searches[0]))
-    }
-    sets = {'old': (config['rated'], ['test'], '', 'nothing')}
-    for folder in searches:
-        # The last search's images are new to every model, their photographs are not: all searches
-        # take from one pool.
-        last = folder == searches[-1]
-        name, allowed = ('fresh', 'references') if last else (folder.name, 'images')
-        rated, pairs = folder / 'study' / 'rated.parquet', folder / 'gmad' / 'pairs.parquet'
-        sets[name] = (str(rated), ['train'], str(pairs), allowed)
-    summaries = {}
-    for name, (rated, splits, pairs, allowed) in sets.items():
-        common = {'task': 'evaluate', 'root': '', 'proxies': ''}
-        common |= {'columns': columns, 'headline': 'after'}
-        place = {'name': name, 'manifest': rated, 'splits': splits, 'pairs': pairs}
-        place |= {'allow_trained': allowed}
-        folder = workdir / 'evaluate' / name
-        summaries[name] = evaluate.run(config['evaluate'] | common | place, folder)
-    return summaries
-
-
-def _entries(config: dict, name: str, workdir: Path) -> list[dict]:
-    """Rows of the before-and-after table: SRCC, and pair accuracy where there are pairs."""
-    folder = workdir / 'evaluate' / name
-    results = json.loads(artifacts.read(folder / 'results.json'))
-    found = tables.read(folder / 'predictions.parquet')[0]
-    change = statistics.paired_difference(
-        found['after'], found['before'], found['target'], found['ref_id'],
-        resamples=config['evaluate']['resamples'], seed=config['evaluate']['seed'],
-    )  # fmt: skip
-    rows = {row['model']: row for row in results['rows']}
-    common = {'set': name, 'simulated': results['simulated']}
-    entries = [
-        common | {
-            'measure': 'SRCC', 'before': rows['before']['srcc'], 'after': rows['after']['srcc'],
-            'difference': [change[end] for end in ('value', 'low', 'high')],
-            'n': rows['after']['n'],
-        }
-    ]  # fmt: skip
-    pairs = {row['model']: row for row in results['pairs']}
-    if pairs:
-        accuracy = {label: pairs[label]['accuracy'] for label in ('before', 'after')}
-        counts = {k: pairs['after'][k] for k in ('n', 'ties', 'unrated', 'unscored')}
-        entries.append(common | accuracy | counts | {'measure': 'pairs right'})
-    return entries
+    active_results.join_scores(scored, outputs[1], mark)
+    manifest.write(outputs[2], manifest.read(rated), tables.read(rated)[1], mark)
+    for name, source in copied.items():
+        about = artifacts.meta(source)['meta']
+        artifacts.commit(workdir / name, artifacts.read(source), fingerprint=mark, meta=about)
+    _enter(workdir, len(loop['rounds']), 'done')
+    return stage.finish(active_results.summary(loop, record), outputs)

@@ -23,6 +23,10 @@ RULES = (
 SCALES = ('percentile', 'logistic', 'own')
 
 
+class NoPairsError(ValueError):
+    """No two images are alike to a defender, or all of them were rated already."""
+
+
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes pairs.parquet, pairs.csv (all roles and levels, as searched), quarantine.csv, figures.
 
@@ -55,7 +59,7 @@ def run(config: dict, workdir: str | Path) -> dict:
         **{name: config[name] for name in RULES},
     )  # fmt: skip
     if not len(pairs['defender']):
-        raise ValueError(
+        raise NoPairsError(
             f'gMAD found no pair among the images of {table.name}; widen config.half_width, raise '
             'config.tolerance or config.max_per_ref.'
         )

@@ -17,13 +17,14 @@ def run(config: Any, workdir: str | Path) -> dict:
     """Runs `config.stages[name]` for every name of `config.order`, then writes summary.json.
 
     Every stage's `root` is the workdir, so its paths name the folders of earlier stages.
+    A stage that waits for people ends the run; the same command goes on once they have answered.
     `config.photos`, where there, only feeds references inside `config.stages`.
     `config.headlines` maps a key of summary.json to (stage, key of that stage's summary); those of
     stages that `config.order` leaves out are left out.
 
     Returns:
       What summary.json holds: stages (each with seconds, counts and headline), quarantined, seconds
-      and the headline figures.
+      and the headline figures; or the summary of a stage that waits.
     """
     config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
     config.pop('photos', '')
@@ -41,6 +42,8 @@ def run(config: Any, workdir: str | Path) -> dict:
         task = importlib.import_module(f'iqa_jax.tasks.{stage["task"]}')
         summaries[name] = task.run(stage | {'root': str(workdir)}, folder)
         memory.release()
+        if summaries[name].get('missing'):
+            return summaries[name]  # people have not answered; the stage has said so
     summary = {
         'stages': summaries,
         'seconds': sum(s['seconds'] for s in summaries.values()),

@@ -63,7 +63,7 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
             'iqa_jax': artifacts.versions()['iqa-jax-gmad'],
             'jax': artifacts.versions()['jax'],
         },
-        'tiles': _tiles(config, summaries, results, len(record['rounds'])),
+        'tiles': _tiles(config, summaries, results, summaries['active']['rounds']),
         'stages': _stages(config, summaries),
         'gallery': report_data.gallery(columns, store, config['gallery_ref']),
         'proxies': report_data.proxies(data, columns),
@@ -75,11 +75,20 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
         'families': {d.name: report_data.family(d) for d in distortions.DISTORTIONS.values()},
         'scatters': [report_data.scatter(f, results[name]) for name, f in evaluations.items()],
         'per_distortion': report_data.per_distortion(headline, results[config['headline']]),
-        'gmad': report_data.gmad(active / record['rounds'][0], columns, store),
+        'gmad': [
+            pair
+            for found in record['rounds']
+            for pair in report_data.gmad(active / found['folder'], columns, store)
+        ],
         'hard_examples': report_data.hard(
             Path(config['hard']['folder']), columns, store, config['hard_images']
         ),
         'active': [entry | {'label': _set_label(entry['set'])} for entry in record['comparisons']],
+        'active_history': [row | {'label': _set_label(row['set'])} for row in record['history']],
+        'active_rounds': [
+            row | {'round': report_data.round_name(row['folder'])} for row in record['rounds']
+        ],
+        'active_stopped': record['stopped'],
         'observers': report_data.observers(Path(config['observers']['folder'])),
         'quarantine': report_data.quarantine(
             folders | {f'active/{name}': active / name for name in record['stages']}
@@ -91,21 +100,36 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
 def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
     """Folders of the trainings by name: those of the config, then every active round."""
     folders = {n: Path(config['trainings'][n]['folder']) for n in config['training_order']}
-    for name in record['rounds']:
-        folders[f'active, {report_data.round_name(name)}'] = active / name / 'train'
+    for found in record['rounds']:
+        if found['trained']:
+            name = f'active, {report_data.round_name(found["folder"])}'
+            name += '' if found['kept'] else ' (rolled back)'
+            folders[name] = active / found['folder'] / 'train'
     return folders
 
 
 def _set_label(name: str) -> str:
-    labels = {'old': 'test set rated before', 'fresh': 'fresh gMAD, not trained on'}
-    return labels.get(name) or f'gMAD of {report_data.round_name(name)}, trained on'
+    if name.startswith('old_'):
+        return f'{name.removeprefix("old_")}, the test set rated before'
+    if name == 'fresh':
+        return 'fresh gMAD, not trained on'
+    return f'gMAD of {report_data.round_name(name)}, trained on'
 
 
 def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[dict]:
     headline = results[config['headline']]
     comparisons = summaries['active']['comparisons']
-    old, fresh = comparisons[0], comparisons[-1]
+    old, last = comparisons[0], comparisons[-1]
     made = summaries[next(iter(summaries))]
+    fresh = {
+        'label': 'Fresh gMAD pairs ordered as the panel does',
+        'value': last['after'],
+        'before': last['before'],
+        'kind': 'percent',
+        'note': f'{last["n"]} decided pairs found against the new model, not trained on',
+        'simulated': last['simulated'],
+    }
+    after = 'the active round' if rounds == 1 else f'{rounds} rounds'
     return [
         {
             'label': 'SRCC on photographs never trained on',
@@ -120,16 +144,10 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
             'value': old['after'],
             'before': old['before'],
             'kind': 'score',
-            'note': 'before and after '
-            + ('the active round' if rounds == 1 else f'{rounds} rounds'),
+            'note': f'before and after {after}' if rounds else 'no round was kept',
+            'simulated': old['simulated'],
         },
-        {
-            'label': 'Fresh gMAD pairs ordered as the panel does',
-            'value': fresh['after'],
-            'before': fresh['before'],
-            'kind': 'percent',
-            'note': f'{fresh["n"]} decided pairs found against the new model, not trained on',
-        },
+        *([fresh] if last['set'] == 'fresh' and last['measure'] == 'pairs right' else []),
         {
             'label': 'Images made',
             'value': made['images'],

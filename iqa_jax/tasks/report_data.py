@@ -120,7 +120,8 @@ def per_distortion(folder: Path, results: dict) -> dict:
 def gmad(folder: Path, columns: tables.Table, store: ImageStore) -> list[dict]:
     """The pairs of a round with both scores and the opinions under every image."""
     pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
-    rated = manifest.read(folder / 'study' / 'rated.parquet')
+    path = folder / 'study' / 'rated.parquet'
+    rated, simulated = manifest.read(path), bool(tables.read(path)[1].get('simulated'))
     row_of = {image_id: i for i, image_id in enumerate(columns['image_id'].tolist())}
     opinion = {image_id: i for i, image_id in enumerate(rated['image_id'].tolist())}
 
@@ -141,6 +142,8 @@ def gmad(folder: Path, columns: tables.Table, store: ImageStore) -> list[dict]:
 
     return [
         {
+            'round': round_name(folder.name),
+            'simulated': simulated,
             'defender': pairs['defender'][i],
             'attacker': pairs['attacker'][i],
             'level': int(pairs['level'][i]) + 1,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_jax.evaluation import figures, figures_curves, figures_pictures, figures_repeated
+from iqa_jax.evaluation import (
+    figures,
+    figures_curves,
+    figures_pictures,
+    figures_repeated,
+    figures_rounds,
+)
 
 NAN = float('nan')
 HOSTILE = '<script>alert("$x^2$ & \x00")</script>'
@@ -50,6 +56,12 @@ DRAWN = {
     'agreement': lambda: figures.agreement([0.9, 0.1, NAN], [False, True, False]),
     'agreement empty': lambda: figures.agreement([], []),
     'agreement all excluded': lambda: figures.agreement([0.2], [True]),
+    'by round': lambda: figures_rounds.by_round(
+        {'old': [(0, (0.7, 0.6, 0.8)), (1, (0.6, NAN, NAN))], 'fresh': [(0, (NAN, NAN, NAN))]},
+        'SRCC',
+        ['first', 'old', 'fresh'],
+    ),
+    'by round empty': lambda: figures_rounds.by_round({}, 'SRCC', []),
     'histograms': lambda: figures_curves.proxy_histograms(np.arange(50.0), np.arange(50) / 50),
     'histograms empty': lambda: figures_curves.proxy_histograms(np.array([]), np.array([NAN])),
     'histograms one': lambda: figures_curves.proxy_histograms(np.array([0.5]), np.array([0.5])),

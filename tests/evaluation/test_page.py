@@ -135,6 +135,17 @@ def full_context(name='full', simulated=True):
                 'n': 5,
             }
         ],
+        'active_history': [
+            {'label': name, 'measure': name, 'model': name, 'round': k, 'value': (v, 0.1, NAN)}
+            | {'n': 5}
+            for k, v in enumerate((0.5, 0.7))
+        ],
+        'active_rounds': [
+            dict.fromkeys(('pairs', 'images', 'ratings', 'raters', 'excluded'), 3)
+            | {'round': name, 'agreement': NAN, 'pairs_right': UNKNOWN, 'trained': True}
+            | {'kept': False, 'guard': {name: {'before': 0.75, 'after': NAN}}}
+        ],
+        'active_stopped': name,
         'observers': {
             'summary': {name: name, 'agreement': 0.75},
             'raters': [
@@ -261,7 +272,7 @@ def test_both_scores_stand_under_every_image_of_a_pair(full):
 
 def test_pictures_are_bounded_but_the_csv_is_not():
     many = [pair(level=i) for i in range(page_pictures.MAX_PAIRS + 2)]
-    view = page_pictures.gmad(many)
+    view = page_pictures.gmad(many, True)
     assert sum(len(group['pairs']) for group in view['groups']) == page_pictures.MAX_PAIRS
     assert base64.b64decode(view['csv'].split(',')[1]).count(b'\n') == len(many) + 1
     text = page.render({'title': 't', 'simulated': True, 'gmad': many})
@@ -270,7 +281,7 @@ def test_pictures_are_bounded_but_the_csv_is_not():
 
 def test_bounded_pairs_take_turns_between_the_competitions():
     many = [pair('a', 'b', i) for i in range(40)] + [pair('b', 'a', i) for i in range(3)]
-    view = page_pictures.gmad(many)
+    view = page_pictures.gmad(many, True)
     assert [len(group['pairs']) for group in view['groups']] == [page_pictures.MAX_PAIRS - 3, 3]
     assert [p['level'] for p in view['groups'][0]['pairs']] == list(range(27))
 

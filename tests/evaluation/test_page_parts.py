@@ -45,3 +45,39 @@ def test_quarantine_names_the_stage_of_every_file():
     text = page.render({'title': 't', 'simulated': False, 'quarantine': rows})
     visible = words(text)
     assert '2 set aside' in visible and 'a data cut b gmad cut' in visible
+
+
+def search(**changes):
+    row = {'round': 'round 1', 'pairs': 48, 'images': 90, 'ratings': 1350, 'raters': 24}
+    row |= {'excluded': 2, 'agreement': 0.83, 'pairs_right': (0.6, 0.5, 0.7), 'guard': {}}
+    return row | {'trained': False, 'kept': False, 'simulated': False} | changes
+
+
+def test_every_search_says_what_it_cost_and_what_became_of_it():
+    guard = {'koniq': {'before': 0.75, 'after': 0.5}}
+    rows = [
+        search(trained=True, kept=True, simulated=True),
+        search(round='round 2', ratings=150, trained=True, guard=guard),
+        search(round='round 3'),
+    ]
+    context = {'title': 't', 'simulated': False, 'active': [active_row('SRCC')]}
+    context |= {'active_rounds': rows, 'active_stopped': 'the purse is empty'}
+    visible = words(page.render(context))
+    assert 'round 1 SIMULATED 48 90 1,350 24 2 0.830 0.60 [0.50, 0.70] trained on' in visible
+    assert 'rolled back koniq 0.750 to 0.500' in visible and 'not trained on' in visible
+    assert 'all 144 270 2,850' in visible
+    assert 'The loop ended because the purse is empty.' in visible
+
+
+def test_the_history_has_a_figure_per_measure_and_none_of_a_single_model():
+    def row(measure, number, value, label='fresh'):
+        return {'measure': measure, 'round': number, 'value': (value, 0.4, 0.7), 'label': label} | {
+            'model': f'm{number}', 'n': 9, 'simulated': False,
+        }  # fmt: skip
+
+    rows = [row('SRCC', k, v) for k, v in enumerate((0.5, 0.55))]
+    rows += [row('pairs right', 0, 0.5), row('pairs right', 0, 0.6, 'old')]
+    context = {'title': 't', 'simulated': False, 'active': [active_row('SRCC')]}
+    text = page.render(context | {'active_history': rows})
+    assert 'aria-label="SRCC by round: fresh 0.500, 0.550."' in text
+    assert 'Pairs right by round' not in text

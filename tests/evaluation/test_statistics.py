@@ -165,6 +165,23 @@ def test_bootstrap_of_pairs_resamples_those_people_decided():
         assert np.isnan([*statistics.bootstrap_pairs([1.0], [3], [3]).values()]).all()
 
 
+def test_the_difference_of_two_accuracies_is_of_the_same_pairs():
+    rng = np.random.default_rng(1)
+    a, b, gaps = rng.random(60), rng.random(60), rng.normal(size=(2, 60))
+    found = statistics.pairs_difference(*gaps, a, b, resamples=4000)
+    right = [np.sign(gap) == np.sign(a - b) for gap in gaps]
+    change = right[0].astype(float) - right[1]
+    assert found['value'] == pytest.approx(change.mean())
+    # The percentile interval of a mean is near that of its normal limit.
+    reach = 1.96 * change.std() / np.sqrt(60)
+    assert found['low'] == pytest.approx(change.mean() - reach, abs=0.02)
+    assert found['high'] == pytest.approx(change.mean() + reach, abs=0.02)
+    same = statistics.pairs_difference(gaps[0], gaps[0], a, b)
+    assert same == {'value': 0.0, 'low': 0.0, 'high': 0.0}
+    with pytest.warns(UserWarning, match='all pairs equal'):
+        assert np.isnan(statistics.pairs_difference([1.0], [2.0], [3], [3])['value'])
+
+
 # ---- logistic mapping ---------------------------------------------------------------------------
 
 

@@ -96,26 +96,29 @@ def test_the_card_of_the_exported_model_names_every_training(smoke):
     assert '  - round_01: database gmad_round_01; train ' in text
     assert text.count('SIMULATED opinions.') == 3  # rated, replay, round_01
     assert text.count('Terms: the bundled photographs are CC0 1.0.') == 4
-    assert '- fresh, column "after", against mos of SIMULATED observers: SRCC ' in text
+    assert '- fresh, column "after round 1", against mos of SIMULATED observers: SRCC ' in text
     assert ' pairs SIMULATED people decide ' in text
 
 
 def test_active_leaves_the_scores_and_the_model_of_its_last_round(smoke):
     table, meta = tables.read(smoke / FINAL_SCORES)
     last, described = tables.read(smoke / 'active/round_02/score/scores.parquet')
+    old = tables.read(smoke / 'active/round_01/old_rated/scores.parquet')[0]
     assert meta == described and meta['columns']['quality']['higher_is_better'] is True
-    np.testing.assert_array_equal(table['quality'], last['quality'])
+    assert table['image_id'].tolist() == [*last['image_id'], *old['image_id']]
+    assert table['quality'].tolist() == [*last['quality'], *old['quality']]
     weights = [
         smoke / f / 'weights.msgpack' for f in ('active/model', 'active/round_01/train/model')
     ]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     record = json.loads((smoke / 'active/active.json').read_text())
-    assert record['rounds'] == ['round_01']
+    assert record['stopped'] == 'all rounds were run'
+    first, last = record['rounds']
+    assert first['trained'] and first['kept'] and not last['trained']
     for entry in record['comparisons']:
-        if entry['measure'] == 'SRCC':
-            value, low, high = entry['difference']
-            assert value == pytest.approx(entry['after'][0] - entry['before'][0])
-            assert low <= value <= high
+        value, low, high = entry['difference']
+        assert value == pytest.approx(entry['after'][0] - entry['before'][0])
+        assert low <= value <= high
 
 
 @pytest.fixture(scope='module')
@@ -139,11 +142,11 @@ def two_rounds(smoke, tmp_path_factory):
 def test_two_rounds_train_twice_and_the_report_shows_both(two_rounds):
     workdir, _ = two_rounds
     record = json.loads((workdir / 'active/active.json').read_text())
-    assert record['rounds'] == ['round_01', 'round_02']
+    assert [r['kept'] for r in record['rounds']] == [True, True, False]
     sets = [entry['set'] for entry in record['comparisons'] if entry['measure'] == 'SRCC']
-    assert sets == ['old', 'round_01', 'round_02', 'fresh']
-    final = workdir / 'active/round_03/score/scores.parquet'
-    assert (workdir / FINAL_SCORES).read_bytes() == final.read_bytes()
+    assert sets == ['old_rated', 'round_01', 'round_02', 'fresh']
+    models = [row['model'] for row in record['history'] if row['set'] == 'old_rated']
+    assert models == ['before', 'after round 1', 'after round 2']
     weights = [workdir / f'active/{f}/weights.msgpack' for f in ('model', 'round_02/train/model')]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     text = (workdir / 'report.html').read_text()

@@ -58,8 +58,10 @@ def test_every_split_is_known_for_what_it_was(smoke, train_scores, tmp_path):
     for image_id, value in zip(table['image_id'].tolist(), seen.tolist(), strict=True):
         row = rows[image_id]
         same = columns['sha256'][row] in digests
-        assert value == (3 if same else 2 if columns['ref_id'][row] in refs else 0), image_id
-    assert {*seen.tolist()} == {0, 2, 3}
+        looked_at = columns['split'][row] == 'val'  # the old database's, beside the pool
+        want = 3 if same else 2 if columns['ref_id'][row] in refs else int(looked_at)
+        assert value == want, image_id
+    assert {*seen.tolist()} == {0, 1, 2, 3}
 
 
 def test_a_trained_image_is_refused_through_main(main, smoke, train_scores, tmp_path):
@@ -155,15 +157,20 @@ def test_a_model_without_a_record_is_scored_and_said_to_be_not_known(smoke, tmp_
 
 def test_the_active_rounds_say_what_their_sets_were_used_for(smoke):
     found = {}
-    for name in ('old', 'round_01', 'fresh'):
+    for name in ('old_rated', 'round_01', 'fresh'):
         results = json.loads((smoke / f'active/evaluate/{name}/results.json').read_text())
         after, before = results['rows']
         assert before['trained_images'] == before['trained_references'] == 0
         found[name] = results['allow_trained'], after['trained_images'] == after['n']
         assert name == 'round_01' or after['trained_images'] == 0
     assert found == {
-        'old': ('nothing', False), 'round_01': ('images', True), 'fresh': ('references', False),
+        'old_rated': ('nothing', False), 'round_01': ('images', True),
+        'fresh': ('references', False),
     }  # fmt: skip
+
+
+def _replay(path) -> dict:
+    return {'replay': {'rated': {'manifest': str(path), 'weight': 0.75}}}
 
 
 def test_active_refuses_an_old_set_that_shares_references_with_the_pool_before_round_1(
@@ -173,14 +180,14 @@ def test_active_refuses_an_old_set_that_shares_references_with_the_pool_before_r
 
     config = quickstart.get_config('smoke').stages.active.to_dict() | {'root': str(smoke)}
     del config['folder']
-    rated = manifest.read(smoke / config['rated'])
+    rated = manifest.read(smoke / config['replay']['rated']['manifest'])
     split = rated['split'].copy()
     train = np.flatnonzero(split == 'train')
     refs = rated['ref_id'][train].tolist()
     moved = np.flatnonzero(rated['ref_id'] == max(refs, key=refs.count))
     split[moved[0]] = 'test'
     manifest.write(tmp_path / 'rated.parquet', rated | {'split': split}, {})
-    own = config | {'rated': str(tmp_path / 'rated.parquet')}
+    own = config | _replay(tmp_path / 'rated.parquet')
     tested = int((split == 'test').sum())
     said = f'1 of {tested} images .*{rated["image_id"][moved[0]]} the first.*split train of .*rated'
     with pytest.raises(ValueError, match=said):
@@ -195,10 +202,11 @@ def test_active_refuses_an_old_set_that_shares_references_with_the_pool_before_r
     fresh = manifest.read(smoke / 'data/manifest.parquet')
     fresh = tables.select(fresh, fresh['split'] == 'train')
     fresh['split'] = np.full(len(fresh['split']), 'test', object)
+    fresh['split'][0] = 'val'
     manifest.write(tmp_path / 'known.parquet', fresh, {})
     said = 'are among those that .*finetune/model was trained on; choose another config.model'
     with pytest.raises(ValueError, match=said):
-        active.run(config | {'rated': str(tmp_path / 'known.parquet')}, tmp_path / 'out')
+        active.run(config | _replay(tmp_path / 'known.parquet'), tmp_path / 'out')
     assert not (tmp_path / 'out/round_01').exists()
 
 

@@ -1,0 +1,174 @@
+"""What `active` leaves when its rounds have ended: evaluations, the record and joined tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from iqa_jax.data import tables
+from iqa_jax.evaluation import statistics
+from iqa_jax.runtime import artifacts
+from iqa_jax.tasks import active_rounds, evaluate
+
+BEFORE = 'before'
+ENDS = ('value', 'low', 'high')
+
+
+def labels(loop: dict) -> list[str]:
+    """Column names of the models that were kept, the one before all rounds first."""
+    return [BEFORE] + [f'after round {k}' for k in range(1, len(loop['models']))]
+
+
+def places(config: dict, loop: dict, workdir: Path) -> dict[str, Path]:
+    """Set -> folder of its evaluation: the old databases, the gMAD sets, `fresh` the last.
+
+    `fresh` is the last search unless the final model was trained on it.
+    """
+    names = [f'old_{name}' for name in config['replay']]
+    names += [found.name for found in loop['searches']]
+    if not loop['rounds'][-1]['kept']:
+        names[-1] = 'fresh'
+    return {name: workdir / 'evaluate' / name for name in names}
+
+
+def evaluate_sets(config: dict, loop: dict, workdir: Path) -> dict[str, dict]:
+    """Every kept model on every set; summaries by folder."""
+    found = {}
+    sets = places(config, loop, workdir)
+    old = dict(zip(sets, config['replay'].items(), strict=False))
+    searched = dict(zip(list(sets)[len(old) :], loop['searches'], strict=True))
+    for name, folder in sets.items():
+        if name in old:
+            label, entry = old[name]
+            scores = [active_rounds.old_scores(loop, k, label, workdir)
+                      for k in range(len(loop['models']))]  # fmt: skip
+            given = {'manifest': entry['manifest'], 'splits': ['test'], 'pairs': ''}
+            given |= {'allow_trained': 'nothing'}
+        else:
+            place = searched[name]
+            scores = [
+                active_rounds.pool_scores(loop, k, workdir) for k in range(len(loop['models']))
+            ]
+            # The last search's images are new to every model, their photographs are not: all
+            # searches take from one pool.
+            given = {'manifest': str(place / 'study' / 'rated.parquet'), 'splits': ['train']}
+            given |= {'pairs': str(place / 'gmad' / 'pairs.parquet')}
+            given |= {'allow_trained': 'references' if name == 'fresh' else 'images'}
+        columns = {
+            label: {'scores': str(path), 'column': config['name'], 'kind': 'blind model'}
+            for label, path in zip(labels(loop), scores, strict=True)
+        }
+        given |= {'task': 'evaluate', 'root': '', 'proxies': '', 'name': name}
+        given |= {'columns': columns, 'headline': labels(loop)[-1]}
+        found[f'evaluate/{name}'] = evaluate.run(config['evaluate'] | given, folder)
+    return found
+
+
+def record(config: dict, loop: dict, sets: dict[str, Path]) -> dict:
+    """The content of active.json: comparisons, history, rounds, and why the loop ended."""
+    read = {
+        name: json.loads(artifacts.read(folder / 'results.json')) for name, folder in sets.items()
+    }
+    return {
+        'comparisons': [
+            entry for name, folder in sets.items()
+            for entry in _entries(config, loop, name, folder, read[name])
+        ],
+        'history': [row for name in sets for row in _history(loop, name, read[name])],
+        'rounds': loop['rounds'],
+        'stopped': loop['stopped'],
+        'stages': list(loop['ran']),  # folders
+    }  # fmt: skip
+
+
+def _entries(config: dict, loop: dict, name: str, folder: Path, results: dict) -> list[dict]:
+    """Rows of the before-and-after table: SRCC, and pair accuracy where there are pairs."""
+    first, last = labels(loop)[0], labels(loop)[-1]
+    found = tables.read(folder / 'predictions.parquet')[0]
+    draws = {key: config['evaluate'][key] for key in ('resamples', 'seed')}
+    change = statistics.paired_difference(
+        found[last], found[first], found['target'], found['ref_id'], **draws
+    )
+    rows = {row['model']: row for row in results['rows']}
+    common = {'set': name, 'simulated': results['simulated']}
+    entries = [
+        common | {
+            'measure': 'SRCC', 'before': rows[first]['srcc'], 'after': rows[last]['srcc'],
+            'difference': [change[end] for end in ENDS], 'n': rows[last]['n'],
+        }
+    ]  # fmt: skip
+    pairs = {row['model']: row for row in results['pairs']}
+    if pairs:
+        index = {image_id: i for i, image_id in enumerate(found['image_id'].tolist())}
+        at = _pairs_of(loop, name, sorted(index), folder.parents[1])
+        best, worst = ([index[image_id] for image_id in side] for side in at)
+        change = statistics.pairs_difference(
+            *(found[label][best] - found[label][worst] for label in (last, first)),
+            found['target'][best], found['target'][worst], **draws,
+        )  # fmt: skip
+        counts = {k: pairs[last][k] for k in ('n', 'ties', 'unrated', 'unscored')}
+        accuracy = {'before': pairs[first]['accuracy'], 'after': pairs[last]['accuracy']}
+        accuracy['difference'] = [change[end] for end in ENDS]
+        entries.append(common | accuracy | counts | {'measure': 'pairs right'})
+    return entries
+
+
+def _pairs_of(loop: dict, name: str, known: list[str], workdir: Path) -> tuple[list, list]:
+    """Both sides of the pairs of a set whose images are all known."""
+    folder = loop['searches'][-1] if name == 'fresh' else workdir / name
+    pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
+    there = np.isin(pairs['image_id_best'], known) & np.isin(pairs['image_id_worst'], known)
+    return tuple(pairs[f'image_id_{side}'][there].tolist() for side in ('best', 'worst'))
+
+
+def _history(loop: dict, name: str, results: dict) -> list[dict]:
+    """SRCC, and pair accuracy where there are pairs, of every kept model on one set."""
+    common = {'set': name, 'simulated': results['simulated']}
+    rows = {row['model']: row for row in results['rows']}
+    pairs = {row['model']: row for row in results['pairs']}
+    found = []
+    for number, label in enumerate(labels(loop)):
+        about = common | {'model': label, 'round': number}
+        found.append(
+            about | {'measure': 'SRCC', 'value': rows[label]['srcc'], 'n': rows[label]['n']}
+        )
+        if pairs:
+            right = {'value': pairs[label]['accuracy'], 'n': pairs[label]['n']}
+            found.append(about | {'measure': 'pairs right'} | right)
+    return found
+
+
+def join_scores(paths: list[Path], output: Path, mark: str) -> None:
+    """One score table of the same model's tables; an image that two of them hold enters once."""
+    parts, known, described = [], set(), {}
+    for path in paths:
+        table, meta = tables.read(path)
+        new = np.array([i not in known for i in table['image_id'].tolist()], bool)
+        parts.append(tables.select(table, new))
+        known |= {*table['image_id'].tolist()}
+        described = described or meta['columns']
+    tables.write(output, tables.concatenate(parts), {'columns': described}, mark)
+
+
+def summary(loop: dict, found: dict) -> dict:
+    """The summary of a loop that has ended."""
+    ran, rounds = loop['ran'].values(), loop['rounds']
+    entries = found['comparisons']
+    old, last = entries[0], entries[-1]
+    people = [' (SIMULATED observers)' if entry['simulated'] else '' for entry in (old, last)]
+    text = f'old set SRCC {old["before"][0]:.3f} -> {old["after"][0]:.3f}{people[0]}'
+    if last['set'] == 'fresh':
+        right = f'{last["before"][0]:.0%} -> {last["after"][0]:.0%}'
+        text += f', fresh gMAD pairs right {right}{people[1]}'
+    text += f'; {loop["stopped"]}'
+    return {
+        'rounds': len(loop['models']) - 1,
+        'pairs': sum(row['pairs'] for row in rounds),
+        'ratings': sum(row['ratings'] for row in rounds),
+        'quarantined': sum(s['quarantined'] for s in ran),
+        'seconds': sum(s['seconds'] for s in ran),
+        'headline': text,
+        'stopped': loop['stopped'],
+        'comparisons': entries,
+        'artifact': 'active.json',
+    }
