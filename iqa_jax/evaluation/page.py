@@ -44,7 +44,7 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
                    'agreement': float, 'pairs_right': interval, 'trained', 'kept': bool,
                    'guard': {name: {'before', 'after': float}}, 'simulated'}]
     active_stopped str, why no further round followed
-    observers      {'summary': {label: str | float}, 'raters': [{'rater', 'votes',
+    observers      [{'name': str, 'summary': {label: str | float}, 'raters': [{'rater', 'votes',
                    'excluded': bool, 'reason', 'srcc', 'bias', 'spread'}], 'simulated'}
     quarantine     [{'stage', 'file', 'reason'}]
     provenance     {'command': str, 'config': dict | str, 'versions': {name: str},

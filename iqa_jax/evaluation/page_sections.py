@@ -103,14 +103,18 @@ def training(stages: Sequence[dict], simulated: bool) -> list[dict]:
     return views
 
 
-def observers(data: dict | None, simulated: bool) -> dict | None:
-    """Returns the panel's summary, the raters' table and the agreement figure."""
-    if not data or not data.get('raters'):
-        return None
-    raters = data['raters']
-    fields = ('rater', 'votes', 'excluded', 'reason', 'srcc', 'bias', 'spread')
+def observers(panels: Sequence[dict], simulated: bool) -> list[dict]:
+    """Returns every panel's summary, the raters' table and the agreement figure."""
+    found = [panel for panel in panels if panel.get('raters')]
+    return [_panel(panel, f'observers-{i + 1}', simulated) for i, panel in enumerate(found)]
+
+
+def _panel(data: dict, plot_name: str, simulated: bool) -> dict:
+    numbers = dict.fromkeys(('srcc', 'bias', 'spread'), math.nan)
+    raters = [numbers | row for row in data['raters']]
+    fields = ('rater', 'votes', 'excluded', 'reason', *numbers)
     columns = {k: [row.get(k, '') for row in raters] for k in fields}
-    srcc = [row.get('srcc', math.nan) for row in raters]
+    srcc = [row['srcc'] for row in raters]
     excluded = [bool(row.get('excluded')) for row in raters]
     alt = (
         f'SRCC of {len(raters)} raters with the mean of the others; '
@@ -121,10 +125,11 @@ def observers(data: dict | None, simulated: bool) -> dict | None:
         for key, value in data.get('summary', {}).items()
     }
     return {
+        'name': data['name'],
         'summary': summary,
         'raters': [{k: row.get(k) for k in fields} for row in raters],
         'excluded': sum(excluded),
-        'plot': plot_view(figures.agreement(srcc, excluded), 'observers', alt, columns),
+        'plot': plot_view(figures.agreement(srcc, excluded), plot_name, alt, columns),
         'simulated': data.get('simulated', simulated),
     }
 
@@ -173,7 +178,7 @@ def build(context: dict) -> dict:
         'history': history(context.get('active_history') or [], simulated),
         'rounds': rounds(context.get('active_rounds') or [], simulated),
         'stopped': context.get('active_stopped') or '',
-        'observers': observers(context.get('observers'), simulated),
+        'observers': observers(context.get('observers') or [], simulated),
         'quarantine': quarantine(context.get('quarantine') or []),
         'provenance': provenance(context.get('provenance')),
         'measures': [label for _, label, _, _ in MEASURES],

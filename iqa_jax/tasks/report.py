@@ -89,7 +89,10 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
             row | {'round': report_data.round_name(row['folder'])} for row in record['rounds']
         ],
         'active_stopped': record['stopped'],
-        'observers': report_data.observers(Path(config['observers']['folder'])),
+        'observers': [
+            report_data.observers(folder) | {'name': name}
+            for name, folder in _panels(config, active, record).items()
+        ],
         'quarantine': report_data.quarantine(
             folders | {f'active/{name}': active / name for name in record['stages']}
         ),
@@ -106,6 +109,14 @@ def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
             name += '' if found['kept'] else ' (rolled back)'
             folders[name] = active / found['folder'] / 'train'
     return folders
+
+
+def _panels(config: dict, active: Path, record: dict) -> dict[str, Path]:
+    """Folders of the studies by name: that of the config, then those of the active rounds."""
+    searches = [found['folder'] for found in record['rounds']]
+    return {'before the active rounds': Path(config['observers']['folder'])} | {
+        f'active, {report_data.round_name(name)}': active / name / 'study' for name in searches
+    }
 
 
 def _set_label(name: str) -> str:

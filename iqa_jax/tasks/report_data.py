@@ -170,12 +170,13 @@ def hard(folder: Path, columns: tables.Table, store: ImageStore, limit: int) -> 
 
 
 def observers(folder: Path) -> dict:
+    """A study's raters and what it counted."""
     raters = tables.read(folder / 'raters.csv')[0]
     summary, meta = (
         read_json(folder / 'stage.json'),
         artifacts.meta(folder / 'rated.parquet')['meta'],
     )
-    names = {'rater_id': 'rater', 'inconsistency': 'spread'}
+    names = {'rater_id': 'rater', 'inconsistency': 'spread', 'answers': 'votes'}
     rows = [
         {
             names.get(name, name): value == 'True' if name == 'excluded' else value
@@ -186,9 +187,9 @@ def observers(folder: Path) -> dict:
     return {
         'summary': {
             'observers': f'{summary["raters"]}' + (' (SIMULATED)' if meta['simulated'] else ''),
-            'votes': f'{summary["votes"]:,}',
+            'votes': f'{summary.get("votes", summary.get("answers")):,}',
             'excluded': f'{summary["excluded"]}',
-            'images': f'{summary["images"]}',
+            'images': f'{len(tables.read(folder / "rated.parquet")[0]["image_id"])}',
         },
         'raters': rows,
         'simulated': meta['simulated'],

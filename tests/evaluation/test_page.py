@@ -146,20 +146,24 @@ def full_context(name='full', simulated=True):
             | {'kept': False, 'guard': {name: {'before': 0.75, 'after': NAN}}}
         ],
         'active_stopped': name,
-        'observers': {
-            'summary': {name: name, 'agreement': 0.75},
-            'raters': [
-                {
-                    'rater': name,
-                    'votes': 20,
-                    'excluded': True,
-                    'reason': name,
-                    'srcc': 0.5,
-                    'bias': -1.5,
-                    'spread': NAN,
-                }
-            ],
-        },
+        'observers': [
+            {
+                'name': name,
+                'summary': {name: name, 'agreement': 0.75},
+                'raters': [
+                    {
+                        'rater': name,
+                        'votes': 20,
+                        'excluded': True,
+                        'reason': name,
+                        'srcc': 0.5,
+                        'bias': -1.5,
+                        'spread': NAN,
+                    }
+                ],
+            },
+            {'name': 'of pairs', 'raters': [{'rater': 'b', 'votes': 3, 'excluded': False}]},
+        ],
         'quarantine': [{'stage': name, 'file': name, 'reason': name}],
         'provenance': {
             'command': name,
