@@ -1,6 +1,7 @@
 """What `active` leaves when its rounds have ended: evaluations, the record and joined tables."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from iqa_jax.tasks import active_rounds, evaluate
 
 BEFORE = 'before'
 ENDS = ('value', 'low', 'high')
+SAME = 1e-3  # two runs score one image alike to this, whatever their batches are
 
 
 def labels(loop: dict) -> list[str]:
@@ -139,14 +141,26 @@ def _history(loop: dict, name: str, results: dict) -> list[dict]:
 
 
 def join_scores(paths: list[Path], output: Path, mark: str) -> None:
-    """One score table of the same model's tables; an image that two of them hold enters once."""
-    parts, known, described = [], set(), {}
+    """One score table of the same model's tables; an image that two of them hold enters once.
+
+    Raises a ValueError where two different images have one id.
+    """
+    parts, known, described = [], {}, {}
     for path in paths:
         table, meta = tables.read(path)
-        new = np.array([i not in known for i in table['image_id'].tolist()], bool)
-        parts.append(tables.select(table, new))
-        known |= {*table['image_id'].tolist()}
         described = described or meta['columns']
+        scores = table[next(iter(described))].tolist()
+        ids, new = table['image_id'].tolist(), []
+        for row, (image_id, score) in enumerate(zip(ids, scores, strict=True)):
+            if image_id not in known:
+                known[image_id] = score
+                new.append(row)
+            elif not math.isclose(known[image_id], score, rel_tol=SAME, abs_tol=SAME):
+                raise ValueError(
+                    f'{path} and an earlier table score two different images called {image_id}; '
+                    'give the databases ids of their own.'
+                )
+        parts.append(tables.select(table, np.array(new, int)))
     tables.write(output, tables.concatenate(parts), {'columns': described}, mark)
 
 

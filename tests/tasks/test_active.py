@@ -109,7 +109,10 @@ def test_a_model_that_forgets_is_rolled_back(begun, smoke, capsys):
     path = workdir.parent / 'rated.parquet'
     manifest.write(path, rated, about)
     config |= {
-        'replay': {'rated': {'manifest': str(path), 'weight': 0.75}},
+        'replay': {
+            'rated': {'manifest': str(path), 'weight': 0.5},
+            'second': {'manifest': str(smoke / 'rate/rated.parquet'), 'weight': 0.25},
+        },
         'guard': {'srcc_fall': 0.0},
         'train': config['train'] | {'learning_rate': 0.1},
     }
@@ -122,7 +125,12 @@ def test_a_model_that_forgets_is_rolled_back(begun, smoke, capsys):
     weights = [f / 'weights.msgpack' for f in (workdir / 'model', smoke / 'finetune/model')]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert not (workdir / 'round_02').exists()
-    assert [e['set'] for e in record['comparisons']] == ['old_rated', 'fresh', 'fresh']
+    assert [*first['guard']] == ['rated', 'second']
+    sets = [e['set'] for e in record['comparisons']]
+    assert sets == ['old_rated', 'old_second', 'fresh', 'fresh']
+    # The same images in two databases enter the table of scores once.
+    ids = tables.read(workdir / 'scores.parquet')[0]['image_id'].tolist()
+    assert len(ids) == len(set(ids)) == 64 + 32
     assert {tuple(e['difference']) for e in record['comparisons']} == {(0.0, 0.0, 0.0)}
     page = quickstart.get_config('smoke').stages.report.to_dict() | {'root': str(smoke)}
     del page['folder']
@@ -205,3 +213,18 @@ def test_killed_at_every_phase_it_goes_on_to_the_same_record(smoke, main, tmp_pa
     assert done.returncode == 0, done.stderr
     for name in ('active.json', 'scores.parquet', 'pairs.parquet', 'model/weights.msgpack'):
         assert (workdir / name).read_bytes() == (smoke / 'active' / name).read_bytes(), name
+
+
+def test_two_images_of_one_name_are_not_taken_for_one(tmp_path):
+    meta = {'columns': {'q': {'higher_is_better': True}}}
+    paths = [tmp_path / f'{name}.parquet' for name in ('pool', 'old', 'other')]
+    for path, ids, scores in zip(
+        paths, (['a', 'b'], ['b', 'c'], ['c']), ([1.0, 2.0], [2.0001, 3.0], [4.0]), strict=True
+    ):
+        table = {'image_id': np.array(ids, object), 'q': np.array(scores, np.float32)}
+        tables.write(path, table, meta)
+    active_results.join_scores(paths[:2], tmp_path / 'joined.parquet', '')
+    joined = tables.read(tmp_path / 'joined.parquet')[0]
+    assert joined['image_id'].tolist() == ['a', 'b', 'c'] and joined['q'].tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match='two different images called c'):
+        active_results.join_scores(paths, tmp_path / 'joined.parquet', '')
