@@ -193,8 +193,8 @@ def _bt500(
 def _screened(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Votes of each rater far above and far below the panel, int [R] each, as BT.500 counts them.
 
-    Far means at least 2 standard deviations of the image's votes, or sqrt(20) where their kurtosis is
-    not near normal.
+    Far means at least 2 standard deviations of the image's votes, or sqrt(20) where their kurtosis
+    is not near normal.
     """
     votes = (~np.isnan(table)).sum(0)
     with np.errstate(invalid='ignore', divide='ignore'):
