@@ -55,20 +55,7 @@ def mos_from_votes(
     if method not in METHODS:
         raise ValueError(f'method must be one of {", ".join(METHODS)}, not {method!r}.')
     table, raters, images = votes_table.matrix(votes)
-    used = table
-    excluded, reasons = np.zeros(len(table), bool), [''] * len(table)
-    if drop_spammers:
-        excluded, reasons, _ = spammers.judge(table)
-    if method == 'zscore':
-        used, same = _mapped_z_scores(table)
-        _exclude(excluded, reasons, same, ['z-score: all votes are the same'] * len(same))
-    if method in ('bt500', 'bias_bt500'):
-        _exclude(excluded, reasons, *_bt500(table, excluded, method == 'bias_bt500'))
-    if excluded.all():
-        raise ValueError(
-            f'Of {len(table)} raters none is left to scale, the first by reason of '
-            f"{reasons[0].rstrip('.')!r}; use method 'mean' and look at the votes."
-        )
+    used, excluded, reasons = _judged(table, method, drop_spammers)
     if method == 'ml':
         scores, bias, spread = _most_likely(table, excluded)
     else:
@@ -83,6 +70,27 @@ def mos_from_votes(
     about |= {'excluded': excluded, 'reason': np.array(reasons, object)}
     about |= _rater_intervals(bias, spread, seen)
     return {'image_id': images} | scores | clipped, {'rater_id': raters} | about
+
+
+def _judged(
+    table: np.ndarray, method: str, drop_spammers: bool
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(votes, mapped for 'zscore', who is excluded, why); a ValueError if nobody is left."""
+    excluded, reasons = np.zeros(len(table), bool), [''] * len(table)
+    if drop_spammers:
+        excluded, reasons, _ = spammers.judge(table)
+    used = table
+    if method == 'zscore':
+        used, same = _mapped_z_scores(table)
+        _exclude(excluded, reasons, same, ['z-score: all votes are the same'] * len(same))
+    if method in ('bt500', 'bias_bt500'):
+        _exclude(excluded, reasons, *_bt500(table, excluded, method == 'bias_bt500'))
+    if excluded.all():
+        raise ValueError(
+            f'Of {len(table)} raters none is left to scale, the first by reason of '
+            f"{reasons[0].rstrip('.')!r}; use method 'mean' and look at the votes."
+        )
+    return used, excluded, reasons
 
 
 def _rater_intervals(bias: np.ndarray, spread: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:

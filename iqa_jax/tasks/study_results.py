@@ -12,7 +12,7 @@ from iqa_jax.study import pairwise, scaling
 from iqa_jax.tasks import opening
 
 OF_VOTES = ('method', 'drop_spammers')
-OF_PAIRS = ('model', 'ties', 'prior_std', 'points_per_unit')
+OF_PAIRS = ('pair_model', 'ties', 'prior_std', 'points_per_unit')
 _FEW_VOTES = 20  # per rater: below them maximum likelihood is farther from the truth than 'bias'
 
 
@@ -20,8 +20,8 @@ def check_scaling(given: dict) -> None:
     """Raises a ValueError that names the first key of config.scaling that cannot be used."""
     opening.check_keys(given, {*OF_VOTES, *OF_PAIRS}, 'config.scaling')
     choices = {
-        'method': scaling.METHODS, 'drop_spammers': (False, True), 'model': tuple(pairwise.MODELS),
-        'ties': pairwise.TIES,
+        'method': scaling.METHODS, 'drop_spammers': (False, True), 'ties': pairwise.TIES,
+        'pair_model': tuple(pairwise.MODELS),
     }  # fmt: skip
     for key, allowed in choices.items():
         if given[key] not in allowed:
@@ -95,10 +95,10 @@ def conclude_pairs(
     """
     counted = _counted(answers, failed)
     how = {key: config['scaling'][key] for key in OF_PAIRS}
-    most = how.pop('points_per_unit')
-    scores, report = pairwise.scores_from_answers(counted, **how)
-    images, points = pairwise.rated(scores, how['model'], most)
-    meta |= {'scaling': how | {'points_per_unit': points} | report}
+    model, most = how.pop('pair_model'), how.pop('points_per_unit')
+    scores, report = pairwise.scores_from_answers(counted, model=model, **how)
+    images, points = pairwise.rated(scores, model, most)
+    meta |= {'scaling': how | report | {'points_per_unit': points}}
     files, counts = _write_rated(stage, rows, images, config['database'], meta, workdir)
     raters, count = np.unique(answers['rater_id'].astype(str), return_counts=True)
     table = {
