@@ -183,6 +183,7 @@ def test_a_trainer_pairs_images_of_one_component_only(world, tmp_path):
     with pytest.raises(ValueError, match='links? its images to 3 groups.*fidelity'):
         train_setup.load_databases(given | {'loss': 'mse'})
     given['databases'] = {'old': databases['old']}
+    given['loss_options'] = {'labels': 'binary'}
     sources, _, _ = train_setup.load_databases(given | {'targets': ('proxy',)})
     assert sources[0].component is None  # a metric compares all images
 
