@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import evaluate as evaluate_file
 from configs import study as config_file
 from iqa_jax.data import manifest, pipeline, tables
 from iqa_jax.study import pairwise, scaling, schema, store
-from iqa_jax.tasks import study, train_setup
+from iqa_jax.tasks import evaluate, study, train_setup
 
 REFS, LEVELS = 8, (0, 1, 2, 3, 4, 5)
 PEOPLE = {'training': 1, 'gold_share': 0.0, 'break_every': 0, 'break_seconds': 0.0, 'port': 0}
@@ -186,6 +187,27 @@ def test_a_trainer_pairs_images_of_one_component_only(world, tmp_path):
     given['loss_options'] = {'labels': 'binary'}
     sources, _, _ = train_setup.load_databases(given | {'targets': ('proxy',)})
     assert sources[0].component is None  # a metric compares all images
+
+
+def test_an_evaluation_says_that_only_pairs_count(world, tmp_path):
+    config = configuration(world, 'pair_choice')
+    study.run(config, tmp_path)
+    answer_all(tmp_path, choose)
+    study.run(config, tmp_path)
+    columns = {'proxy': {'scores': 'proxies.parquet', 'column': 'proxy', 'kind': 'metric'}}
+    given = evaluate_file.get_config('smoke').to_dict() | {
+        'root': str(world), 'manifest': str(tmp_path / 'rated.parquet'), 'splits': ('train',),
+        'proxies': '', 'columns': columns, 'headline': 'proxy', 'pairs': 'pairs.parquet',
+        'allow_trained': 'nothing',
+    }  # fmt: skip
+    summary = evaluate.run(given, tmp_path / 'evaluate')
+    assert '3 groups NEVER COMPARED' in summary['headline']
+    results = json.loads((tmp_path / 'evaluate/results.json').read_text())
+    assert results['components'] == 3 and results['pairs'][0]['accuracy'][0] == 1
+    rated = manifest.read(tmp_path / 'rated.parquet')
+    with pytest.raises(ValueError, match='3 groups, between which opinions .* rate them singly'):
+        manifest.check_one_scale(rated, 'rated.parquet', 'rate them singly')
+    manifest.check_one_scale(manifest.read(world / 'manifest.parquet'), 'nobody rated', '')
 
 
 def test_exports_are_in_the_peers_shapes_and_run_no_formula(world, tmp_path, capsys):
