@@ -11,6 +11,7 @@ from PIL import Image
 from configs import evaluate as evaluate_file
 from configs import study as config_file
 from iqa_jax.data import manifest, pipeline, tables
+from iqa_jax.data.databases import plain
 from iqa_jax.study import pairwise, scaling, schema, store
 from iqa_jax.tasks import evaluate, study, train_setup
 
@@ -207,6 +208,8 @@ def test_an_evaluation_says_that_only_pairs_count(world, tmp_path):
     rated = manifest.read(tmp_path / 'rated.parquet')
     with pytest.raises(ValueError, match='3 groups, between which opinions .* rate them singly'):
         manifest.check_one_scale(rated, 'rated.parquet', 'rate them singly')
+    with pytest.raises(ValueError, match='opinions from pairs, comparable within their component'):
+        plain.read_folder(tmp_path, {'table': 'rated.parquet'})
     manifest.check_one_scale(manifest.read(world / 'manifest.parquet'), 'nobody rated', '')
 
 
