@@ -32,6 +32,14 @@ def get_config(arg: str = '') -> ConfigDict:
                 'spammer_fraction': 0.05,
                 'seed': 11,
             },
+            'scaling': {
+                'method': 'bias_bt500',  # of votes | mean | bias | bt500 | zscore | ml
+                'drop_spammers': False,  # before that, raters whose votes follow nobody's
+                'pair_model': 'thurstone',  # of answers to pairs | bradley_terry
+                'ties': 'model',  # | half: half a win of each
+                'prior_std': 3.0,  # of their scores, keeps images that always win finite
+                'points_per_unit': 10.0,  # of 100, at most, for a unit of their scores
+            },
             'serve': '',  # of people: 'page' opens the rating page, '' aggregates
             'people': {
                 'design': 'single_stimulus',  # or 'acr5'; 'pair_choice' asks about `pairs`

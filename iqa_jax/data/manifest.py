@@ -26,10 +26,11 @@ COLUMNS = {
     'mos': np.float32,  # mean opinion score 0..100, higher is better; NaN when nobody rated
     'mos_std': np.float32,  # standard deviation of the opinions
     'votes': np.int32,
+    'component': np.int32,  # opinions from pairs are comparable within one only
 }
 _DEFAULTS = {'file': '', 'sha256': '', 'ref_file': '', 'ref_sha256': ''}
 _DEFAULTS |= {'type': -1, 'level': 0, 'seed': 0, 'split': 'pool', 'content': '', 'database': ''}
-_DEFAULTS |= {'mos': np.nan, 'mos_std': np.nan, 'votes': 0}
+_DEFAULTS |= {'mos': np.nan, 'mos_std': np.nan, 'votes': 0, 'component': 0}
 _PATHS = ('file', 'ref_file')
 
 
@@ -96,6 +97,16 @@ def write(path: str | Path, columns: tables.Table, meta: dict, fingerprint: str 
         files = [os.path.relpath(f, path.parent) if f else '' for f in columns[name].tolist()]
         columns[name] = np.array(files, object)
     tables.write(path, columns, meta=meta, fingerprint=fingerprint)
+
+
+def check_one_scale(columns: tables.Table, where: str | Path, mend: str) -> None:
+    """Raises a ValueError that ends in `mend` where the opinions are of several components."""
+    groups = len(np.unique(columns['component'][np.isfinite(columns['mos'])]))
+    if groups > 1:
+        raise ValueError(
+            f'{where}: answers to pairs link its images to {groups} groups, between which opinions '
+            f'are not comparable; {mend}.'
+        )
 
 
 def in_splits(columns: tables.Table, splits: tuple[str, ...], where: str | Path) -> tables.Table:

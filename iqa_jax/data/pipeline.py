@@ -23,6 +23,7 @@ class Source:
       target_std: [N] float32 spread of the opinions behind the first target.
       weight: share of every batch that comes from here.
       features: features.parquet of what is read instead of the images, '' for images.
+      component: [N] int, targets are comparable within one; None: all are.
     """
 
     columns: tables.Table
@@ -30,6 +31,7 @@ class Source:
     target_std: np.ndarray
     weight: float = 1.0
     features: str = ''
+    component: np.ndarray | None = None
 
 
 def feature_store(sources: list[Source]) -> FeatureStore | None:
@@ -37,6 +39,16 @@ def feature_store(sources: list[Source]) -> FeatureStore | None:
     if not any(source.features for source in sources):
         return None
     return FeatureStore([(source.features, source.columns['image_id']) for source in sources])
+
+
+def _comparable(sizes: list[int], components: list[np.ndarray | None]) -> np.ndarray:
+    """A number of each image, equal within a component of a source, else different: int32."""
+    found, first = [], 0
+    for size, component in zip(sizes, components, strict=True):
+        number = first + (np.zeros(size, int) if component is None else component)
+        found.append(number)
+        first = number.max(initial=first) + 1
+    return np.concatenate(found).astype(np.int32)
 
 
 class Pipeline:
@@ -56,10 +68,10 @@ class Pipeline:
       ahead: batches that `batches` makes before they are asked for.
 
     Batch `step` holds image uint8 [B, h, w, 3], or features float32 [B, ...] of whole images where
-    the sources have them, target float32 [B, K], target_std float32 [B], database int32 [B] and
-    index int32 [B] into the concatenated sources. With `pairs`, B is twice the batch size, an image
-    may occur several times, each time with a crop of its own, and pair int32 [B] is the number of
-    the pair in the list, the same at 2i and 2i + 1.
+    the sources have them, target float32 [B, K], target_std float32 [B], database int32 [B], equal
+    where targets are comparable, and index int32 [B] into the concatenated sources. With `pairs`, B
+    is twice the batch size, an image may occur several times, each time with a crop of its own, and
+    pair int32 [B] is the number of the pair in the list, the same at 2i and 2i + 1.
 
     Attributes:
       images: B.
@@ -88,12 +100,13 @@ class Pipeline:
         self._targets = np.concatenate([s.targets for s in sources]).astype(np.float32)
         self._stds = np.concatenate([s.target_std for s in sources]).astype(np.float32)
         sizes = [len(s.targets) for s in sources]
-        self._database = np.repeat(np.arange(len(sources), dtype=np.int32), sizes)
+        components = [s.component for s in sources]
+        self._database = _comparable(sizes, components)
         if pairs is None:
             weights = [s.weight for s in sources]
-            self._sampler = sampling.Mixture(sizes, weights, batch_size, seed)
+            self._sampler = sampling.Mixture(sizes, weights, batch_size, seed, components)
         else:
-            self._sampler = sampling.PairLists(sizes, pairs, batch_size, seed)
+            self._sampler = sampling.PairLists(sizes, pairs, batch_size, seed, components)
         self.images, self.steps_per_epoch = self._sampler.images, self._sampler.steps_per_epoch
         self._crop, self._different, self._seed = crop, different_crops, seed
         self._resize = resizing.RULES[resize].train

@@ -1,4 +1,4 @@
-"""Votes and answers in the forms that sureal and pwcmp read."""
+"""Votes and answers in the forms that sureal and pwcmp read, and tables for spreadsheets."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from iqa_jax.study import pairwise
 from iqa_jax.study import votes as votes_table
 
 _VOTE_COLUMNS = ('rater_id', 'image_id', 'vote')
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')  # what a cell that a spreadsheet runs begins with
 _WON_BY_A = {'a': 1.0, 'b': 0.0, 'tie': 0.5}
 
 
@@ -35,6 +36,19 @@ def sureal_votes(
     }
     dataset = _sureal_dataset(list(opinions), list(opinions.values()), ref_ids)
     return json.dumps(dataset, indent=1).encode() + b'\n'
+
+
+def sureal_matrix(votes: Mapping[str, np.ndarray]) -> bytes:
+    """Votes as CSV, an image a row and a rater a column, as sureal's models see them.
+
+    Several votes of a rater for an image are their mean, missing ones empty. Raises ValueError.
+    """
+    table, raters, images = votes_table.matrix(votes)
+    rows = (
+        [image, *('' if np.isnan(value) else f'{value:.9g}' for value in row)]
+        for image, row in zip(images, table.T.tolist(), strict=True)
+    )
+    return _csv([['image_id', *raters], *rows])
 
 
 def sureal_answers(
@@ -131,7 +145,25 @@ def _sureal_dataset(images: list[str], opinions: list[dict], ref_ids) -> dict:
     }
 
 
-def _csv(rows: list[list]) -> bytes:
+def harmless(value: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula: text gets an apostrophe."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # -5 is no formula
+
+
+def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
+    """A table as CSV with its names as header, each cell `harmless`."""
+    body = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return _csv([list(columns), *body])
+
+
+def _csv(rows: list) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerows([harmless(cell) for cell in row] for row in rows)
     return text.getvalue().encode()

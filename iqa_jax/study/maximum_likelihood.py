@@ -22,7 +22,7 @@ def fit(table: np.ndarray) -> dict[str, np.ndarray]:
     and in panels of few raters or votes alternation runs there; so no rater weighs more than one of
     a third of the median inconsistency, beyond the recommendation, which has no such limit. Images
     with one vote say nothing of a rater's inconsistency, which needs two shared images and is nan
-    otherwise (such a rater weighs as the median).
+    otherwise (such a rater's bias is 0, the weight that of the median).
 
     Returns `quality`, `quality_error` [images], `bias`, `bias_error`, `inconsistency`,
     `inconsistency_error` [raters] in points of 100, and `converged`. Errors are standard errors of
@@ -31,7 +31,7 @@ def fit(table: np.ndarray) -> dict[str, np.ndarray]:
     """
     held = ~np.isnan(table)
     shared = held & (held.sum(0) >= 2)
-    informative = shared.sum(1) >= 2
+    informative = votes_table.several_shared(table)
     weights, before = np.ones(len(table)), np.inf
     for _ in range(_STEPS):
         bias = votes_table.rater_bias(table, weights)

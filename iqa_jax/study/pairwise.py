@@ -66,12 +66,14 @@ def scores_from_answers(
     `model` 'thurstone': Case V, in standard deviations of one impression; 'bradley_terry': in log
     odds. `ties` 'model': Davidson's for Bradley-Terry, a threshold for Thurstone, each with one
     parameter fitted along (none where nobody tied); 'half': a tie is half a win of each. The prior,
-    independent normal scores of mean 0 and `prior_std`, keeps images that always win and images
-    never compared with the rest finite; with tens of answers per image it moves scores little.
+    independent normal scores of mean 0 and `prior_std`, keeps images that always win finite; with
+    tens of answers per image it moves scores little. Images that no chain of answers links belong
+    to different components: answers say nothing of how these lie to each other.
 
-    `scores`: image_id (sorted), score (adding up to zero, higher better), standard_error, low, high
-    (95 %, normal, of the observed information with the prior; of the score minus the mean score),
-    answers (int32), component (int32, images linked by answers share one). `report`: model, ties,
+    `scores`: image_id (sorted), score (adding up to zero in each component, higher better),
+    standard_error, low, high (95 %, normal, of the observed information with the prior; of the
+    score minus the mean of its component), answers (int32), component (int32, from 0 in the order
+    of ids; scores are comparable within one only). `report`: model, ties,
     tie_parameter (Davidson's nu, or the threshold), answers, tied, log_likelihood, components,
     ranked_groups and connectivity (a sentence). Raises ValueError. Source: Bradley and Terry 1952;
     Davidson 1970; Thurstone 1927; Glenn and David 1960.
@@ -87,10 +89,11 @@ def scores_from_answers(
     used = table
     if ties == 'half':
         used = np.column_stack([table[:, :2] + table[:, 2:] / 2, np.zeros(len(table))])
+    component, report = _connectivity(ids, pairs, table)
     score, tie, covariance, likelihood = _most_probable(model, len(ids), pairs, used, prior_std)
-    error = np.sqrt(np.diag(covariance))
+    centred = _centring(component)
+    score, error = centred @ score, np.sqrt(np.diag(centred @ covariance @ centred))
     taken = np.bincount(pairs.ravel(), np.repeat(table.sum(1), 2), minlength=len(ids))
-    component, report = _connectivity(len(ids), pairs, table)
     return {
         'image_id': ids,
         'score': score,
@@ -111,40 +114,37 @@ def scores_from_answers(
 
 
 def rated(
-    scores: Mapping[str, np.ndarray], model: str, points_per_unit: float | None = None
-) -> dict[str, np.ndarray]:
-    """A table of mean opinion scores in 0..100, as `scaling.mos_from_votes` gives, from `scores`.
+    scores: Mapping[str, np.ndarray], model: str, points_per_unit: float = 10.0
+) -> tuple[dict[str, np.ndarray], float]:
+    """`scores` as mean opinion scores in 0..100 in the form of `scaling`, and points per unit.
 
-    mos = 50 + points_per_unit * score, clipped; None: the lowest score becomes 0, the highest 100.
-    mos_std is one impression's standard deviation, so that Phi((mos_x - mos_y) / sqrt(var_x +
-    var_y)) is the chance to prefer x by Thurstone's model. votes counts the answers about the
-    image. Raises ValueError where all scores are the same and no scale is given.
+    mos = 50 + points * score; points is `points_per_unit`, or less where that would leave 0..100:
+    nothing is clipped, so differences keep their meaning. mos_std is one impression's standard
+    deviation, so that Phi((mos_x - mos_y) / sqrt(var_x + var_y)) is the chance to prefer x by
+    Thurstone's model. votes counts the answers about the image; component is as in `scores`.
+    Raises ValueError.
     """
-    score = np.asarray(scores['score'], np.float64)
-    lowest, span = score.min(), np.ptp(score)
-    if points_per_unit is None:
-        if span <= 1e-9:
-            raise ValueError('All images have the same score; give points_per_unit.')
-        points, shift = 100 / span, -100 * lowest / span
-    else:
-        points, shift = float(points_per_unit), 50.0
-    if not (np.isfinite(points) and points > 0):
+    if not (np.isfinite(points_per_unit) and points_per_unit > 0):
         raise ValueError(f'points_per_unit must be above 0 and finite, not {points_per_unit}.')
+    score = np.asarray(scores['score'], np.float64)
+    farthest = np.abs(score).max()
+    points = min(float(points_per_unit), 50 / farthest if farthest > 0 else np.inf)
     return {
         'image_id': scores['image_id'],
-        'mos': (shift + points * score).clip(0, 100),
+        'mos': 50 + points * score,
         'mos_std': np.full(len(score), points * IMPRESSION_STD[model]),
         'votes': scores['answers'],
         'standard_error': points * scores['standard_error'],
-        'low': shift + points * scores['low'],
-        'high': shift + points * scores['high'],
-    }
+        'low': 50 + points * scores['low'],
+        'high': 50 + points * scores['high'],
+        'component': scores['component'],
+    }, points
 
 
 def _most_probable(
     model: str, size: int, pairs: np.ndarray, table: np.ndarray, prior_std: float
 ) -> tuple[np.ndarray, float, np.ndarray, float]:
-    """(scores [M], tie parameter, covariance of centred scores, log-likelihood), by Newton."""
+    """(scores [M], tie parameter, covariance of the scores, log-likelihood), by Newton."""
     likelihood = MODELS[model]
     with_ties = table[:, 2].any()
     precision = np.full(size + 1, prior_std**-2)
@@ -177,10 +177,13 @@ def _most_probable(
     else:
         raise ValueError(f'{model} did not settle on these answers; use a smaller prior_std.')
     log = likelihood(table, x[pairs[:, 0]] - x[pairs[:, 1]], x[-1])[0].sum()
-    covariance = np.linalg.inv(hessian)[:size, :size]
-    covariance = covariance - covariance.mean(0)
-    covariance = covariance - covariance.mean(1, keepdims=True)
-    return x[:size] - x[:size].mean(), float(x[-1]), covariance, float(log)
+    return x[:size], float(x[-1]), np.linalg.inv(hessian)[:size, :size], float(log)
+
+
+def _centring(component: np.ndarray) -> np.ndarray:
+    """The projection [M, M] that takes the mean of each component away."""
+    same = component[:, None] == component
+    return np.eye(len(component)) - same / same.sum(0)
 
 
 def _derivatives(likelihood, x, pairs, table, precision) -> tuple[np.ndarray, np.ndarray]:
@@ -203,8 +206,9 @@ def _derivatives(likelihood, x, pairs, table, precision) -> tuple[np.ndarray, np
     return gradient, hessian
 
 
-def _connectivity(size: int, pairs: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, dict]:
+def _connectivity(ids: np.ndarray, pairs: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, dict]:
     """Component of each image, and what the graph of answers cannot tell."""
+    size = len(ids)
     first, second = pairs.T
     tied = table[:, 2] > 0
     beats = np.concatenate([pairs[(table[:, 0] > 0) | tied], pairs[(table[:, 1] > 0) | tied, ::-1]])
@@ -216,9 +220,11 @@ def _connectivity(size: int, pairs: np.ndarray, table: np.ndarray) -> tuple[np.n
     components, component = parts(np.stack([first, second], axis=1), 'weak')
     groups, _ = parts(beats, 'strong')
     if components > 1:
+        most = np.bincount(component).max()
         sentence = (
-            f'The answers fall into {components} groups of images never compared with each other; '
-            'the prior alone sets their scores against each other.'
+            f'The answers link the {size} images to {components} groups of up to {most} images, '
+            f'{ids[0]} and {ids[component != component[0]][0]} for instance apart; scores are '
+            'comparable within a group only.'
         )
     elif groups > 1:
         sentence = (

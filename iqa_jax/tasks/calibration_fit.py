@@ -38,6 +38,7 @@ def fit(model: saved_model.SavedModel, folder: str | Path, config: dict) -> tupl
     """
     where = config['manifest']
     rows = manifest.in_splits(manifest.read(where), tuple(config['splits']), where)
+    manifest.check_one_scale(rows, where, 'calibrate on a database that was rated image by image')
     rated = np.isfinite(rows['mos'])
     unrated, rows = int((~rated).sum()), tables.select(rows, rated)
     training_known = _check_unseen(rows, folder, where)

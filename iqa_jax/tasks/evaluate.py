@@ -116,6 +116,8 @@ def _results(
         'name': config['name'],
         'target': 'mean equalised proxy' if config['proxies'] else 'mos',
         'simulated': simulated and not config['proxies'],
+        # Opinions from pairs, of which only those of one component are on one scale.
+        'components': 1 if config['proxies'] else len(np.unique(rows['component'])),
         'allow_trained': config['allow_trained'],
         'rows': [_row(label, x, target, rows, group, config) for label, x in predictions.items()],
         'pairs': _pairs(rows, everyone, predictions, config) if config['pairs'] else [],
@@ -161,6 +163,8 @@ def _headline(results: dict) -> str:
     text = f'{first["model"]} SRCC {value:.3f} [{low:.3f}, {high:.3f}]'
     if results['simulated']:
         text += ' (SIMULATED observers)'
+    if results['components'] > 1:
+        text += f' (opinions of {results["components"]} groups NEVER COMPARED, only pairs count)'
     for name, what in (('images', 'images'), ('references', 'images whose references')):
         if known := max(row[f'trained_{name}'] or 0 for row in results['rows']):
             text += f' ({known} {what} were TRAINED ON)'

@@ -165,6 +165,7 @@ def _mappings(config: dict, columns: dict[str, dict], higher: dict[str, bool]) -
     if not config['rated']:
         raise ValueError("config.scale='logistic' needs config.rated, a manifest with opinions.")
     rated = manifest.read(config['rated'])
+    manifest.check_one_scale(rated, config['rated'], "set config.scale='percentile'")
     known = np.flatnonzero(np.isfinite(rated['mos']))
     fits = {
         label: column | {'scores': column.get('rated_scores', column['scores'])}

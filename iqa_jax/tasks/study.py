@@ -14,20 +14,25 @@ from iqa_jax.runtime import stages
 from iqa_jax.study import panel
 from iqa_jax.tasks import opening, provenance, study_items, study_people, study_results
 
-KEYS = {'manifest', 'proxies', 'pairs', 'per_split', 'database', 'panel', 'serve', 'people', 'seed'}
+KEYS = {
+    'manifest', 'proxies', 'pairs', 'per_split', 'database', 'panel', 'scaling', 'serve', 'people',
+    'seed',
+}  # fmt: skip
 PANEL_KEYS = {
     'kind', 'raters', 'votes_per_image', 'bias_std', 'noise_std', 'spammer_fraction', 'seed',
 }  # fmt: skip
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes votes.parquet, rated.parquet and raters.csv; of people, when all have answered.
+    """Writes votes.parquet (of pairs answers.parquet), rated.parquet, mos.csv and raters.csv; of
+    people, when all have answered.
 
     With `pairs` the images of gMAD pairs are rated and become training images; otherwise
     `per_split` images are drawn from each split, all splits kept.
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     opening.check_keys(config['panel'], PANEL_KEYS, 'config.panel')
+    study_results.check_scaling(config['scaling'])
     opening.check_known(config['per_split'], set(kadis.SPLITS), 'config.per_split')
     if config['panel']['kind'] == 'people':
         return study_people.run_people(config, given, workdir)
@@ -49,13 +54,10 @@ def run(config: dict, workdir: str | Path) -> dict:
     votes = _simulate(rows, config)
     meta = {'simulated': True, 'panel': config['panel'], 'database': config['database']}
     meta |= provenance.about(tables.read(config['manifest'])[1])
-    counts, outputs = study_results.conclude(
-        stage, rows, votes, {}, config['database'], meta, workdir
-    )
-    error = counts.pop('standard_error')
+    counts, outputs = study_results.conclude(stage, rows, votes, {}, config, meta, workdir)
     summary = counts | {
         'seconds': time.monotonic() - start,
-        'headline': f'SIMULATED observers, mean standard error {error:.1f} of 100',
+        'headline': f'SIMULATED observers, {counts["headline"]}',
         'artifact': 'rated.parquet',
     }
     return stage.finish(summary, outputs)

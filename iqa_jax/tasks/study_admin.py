@@ -12,12 +12,16 @@ import numpy as np
 
 from iqa_jax.data import tables
 from iqa_jax.runtime import artifacts
-from iqa_jax.study import administration, collected, schema
+from iqa_jax.study import administration, collected, exports, schema
 
-EXPORTS = ('votes.csv', 'matrix.csv', 'answers.csv', 'comparisons.csv', 'raters.csv', 'log.csv')
+EXPORTS = (
+    'votes.csv', 'sureal_matrix.csv', 'sureal_votes.json', 'answers.csv', 'sureal_answers.py',
+    'pwcmp_matrix.csv', 'pwcmp_answers.csv', 'raters.csv', 'log.csv',
+)  # fmt: skip
 # What else than the database holds single raters' answers, or was made from them.
 _PERSONAL = (
-    'votes.parquet', 'answers.parquet', 'rated.parquet', 'raters.csv', 'stage.json', 'status.json',
+    'votes.parquet', 'answers.parquet', 'rated.parquet', 'mos.csv', 'raters.csv', 'stage.json',
+    'status.json',
 )  # fmt: skip
 
 
@@ -126,46 +130,34 @@ def _release(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
 
 def _export(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
     with schema.transaction(db):
-        written = _exports(db)
+        written, count = _exports(db)
         design = schema.setting(db, 'design')
         schema.log(db, time.time(), None, 'exported', {'files': list(written)})
-    for name, table in written.items():
-        tables.write(workdir / 'export' / name, table, {'simulated': False, 'design': design})
+    for name in EXPORTS:  # an earlier export may have had more
+        artifacts.forget(workdir / 'export' / name)
+    meta = {'simulated': False, 'design': design}
+    for name, data in written.items():
+        artifacts.commit(workdir / 'export' / name, data, meta=meta)
     _say(f'exported {", ".join(written)} -> {workdir / "export"}')
-    return {'answers': len(next(iter(written.values()))['rater_id'])}
+    return {'answers': count}
 
 
-def _exports(db: sqlite3.Connection) -> dict[str, tables.Table]:
-    answers = collected.answers(db)
+def _exports(db: sqlite3.Connection) -> tuple[dict[str, bytes], int]:
+    """(file name -> content, number of answers); peers' forms hold what is rated only."""
+    answers, people = collected.answers(db), collected.raters(db)
     counted = tables.select(answers, np.isin(answers['kind'].astype(str), ['rating', 'anchor']))
-    if 'preference' in answers:
-        found = {'answers.csv': answers, 'comparisons.csv': _comparisons(counted)}
-    else:
-        found = {'votes.csv': answers, 'matrix.csv': _matrix(counted)}
-    return found | {'raters.csv': collected.raters(db), 'log.csv': collected.log(db)}
-
-
-def _matrix(votes: tables.Table) -> tables.Table:
-    """Votes with images in rows and raters in columns, empty where there is none."""
-    images, image = np.unique(votes['image_id'].astype(str), return_inverse=True)
-    raters, rater = np.unique(votes['rater_id'].astype(str), return_inverse=True)
-    cells = np.full((len(images), len(raters)), '', object)
-    cells[image, rater] = votes['vote'].astype(object)
-    return {'image_id': images.astype(object)} | {
-        name: cells[:, i] for i, name in enumerate(raters.tolist())
-    }
-
-
-def _comparisons(answers: tables.Table) -> tables.Table:
-    """Pairs with one selection a row: 1 or 2, 0 for no difference."""
-    preference = answers['preference']
-    return {
-        'observer': answers['rater_id'],
-        'session': answers['session'],
-        'condition_1': answers['image_id_a'],
-        'condition_2': answers['image_id_b'],
-        'selection': np.where(preference > 0, 1, np.where(preference < 0, 2, 0)),
-    }
+    paired, there = 'preference' in answers, len(counted['rater_id']) > 0
+    found = {'answers.csv' if paired else 'votes.csv': exports.table_csv(answers)}
+    if there and paired:
+        found['sureal_answers.py'] = exports.sureal_answers(counted)
+        found['pwcmp_matrix.csv'] = exports.pwcmp_matrix(counted)
+        if (counted['choice'] != 'tie').all():  # this form has no room for ties
+            found['pwcmp_answers.csv'] = exports.pwcmp_answers(counted)
+    elif there:
+        found['sureal_matrix.csv'] = exports.sureal_matrix(counted)
+        found['sureal_votes.json'] = exports.sureal_votes(counted)
+    found['raters.csv'] = exports.table_csv(people)
+    return found | {'log.csv': exports.table_csv(collected.log(db))}, len(answers['rater_id'])
 
 
 COMMANDS: dict[str, Callable[[sqlite3.Connection, str, Path], dict]] = {

@@ -127,7 +127,7 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
         return counts | {'quarantined': 0, 'seconds': time.monotonic() - start}
     inputs = [config['manifest'], *([config['pairs']] if config['pairs'] else [])]
     identity = _fixed(given) | {'gold_pass': config['people']['gold_pass']}
-    identity |= {'answers': collected.digest(db)}
+    identity |= {'scaling': config['scaling'], 'answers': collected.digest(db)}
     stage = stages.Stage('study', workdir, identity, inputs=inputs)
     if (summary := stage.done()) is not None:
         return summary
@@ -136,21 +136,15 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
     meta = {'simulated': False, 'design': status['design'], 'database': config['database']}
     meta |= provenance.about(tables.read(config['manifest'])[1])
     counted = tables.select(answers, np.isin(answers['kind'].astype(str), ['rating', 'anchor']))
-    if status['design'] == 'pair_choice':
-        counts, outputs = study_results.conclude_pairs(stage, counted, failed, meta, workdir)
-        headline = f'people chose in {counts["answers"]:,} pairs'
-    else:
-        rows = study_items.chosen(manifest.read(config['manifest']), config)
-        counts, outputs = study_results.conclude(
-            stage, rows, counted, failed, config['database'], meta, workdir
-        )
-        error = counts.pop('standard_error')
-        headline = f'votes of people, mean standard error {error:.1f} of 100'
+    rows = study_items.chosen(manifest.read(config['manifest']), config)
+    paired = status['design'] == 'pair_choice'
+    conclude = study_results.conclude_pairs if paired else study_results.conclude
+    counts, outputs = conclude(stage, rows, counted, failed, config, meta, workdir)
     summary = counts | {
         'missing': 0,
         'seconds': time.monotonic() - start,
-        'headline': headline,
-        'artifact': outputs[0 if status['design'] == 'pair_choice' else 1].name,
+        'headline': f'{"choices" if paired else "votes"} of people, {counts["headline"]}',
+        'artifact': 'rated.parquet',
     }
     return stage.finish(summary, outputs)
 

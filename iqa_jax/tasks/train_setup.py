@@ -55,9 +55,12 @@ def load_databases(config: dict) -> tuple[list[Source], list[Source], bool]:
             if split == 'val' and split not in columns['split']:
                 continue
             rows = manifest.in_splits(columns, (split,), database['manifest'])
+            if split == 'val' and not database['scores']:
+                manifest.check_one_scale(rows, database['manifest'], 'give it no split val')
             targets, spread = _targets(rows, database, config)
             found = database.get('features', '')
-            sources.append(Source(rows, targets, spread, database['weight'], found))
+            component = None if database['scores'] else rows['component']
+            sources.append(Source(rows, targets, spread, database['weight'], found, component))
     return parts['train'], parts['val'], simulated
 
 
@@ -88,6 +91,8 @@ def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarr
                 "config.databases.*.scores, or use ('mos',)."
             )
         targets, spread = rows['mos'][:, None], rows['mos_std']
+        if config['loss'] == 'mse':
+            manifest.check_one_scale(rows, where, "train on it by config.loss='fidelity'")
     if config['loss'] == 'annotators':
         silent = np.flatnonzero(np.isnan(targets).all(axis=1))
         if len(silent):

@@ -80,7 +80,7 @@ def pairs(x: Any, batch: dict) -> tuple[Any, Any, jax.Array]:
     """The two sides of every pair of the global batch, and which pairs count.
 
     These are the pairs side by side where the batch has `pair` (a literal list), else all pairs of
-    images, of which those within one database count.
+    images, of which those within one database and component count.
 
     Args:
       x: tree of [B] arrays.

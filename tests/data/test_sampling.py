@@ -80,3 +80,36 @@ def test_lists_are_fixed_and_epochs_shuffle_all_databases_together():
         )
     other = sampling.PairLists([5, 0, 40], [10, 0, 30], 8, seed=4)
     assert as_set(other.pairs) != as_set(lists.pairs)
+
+
+COMPONENT = np.array([0, 1, 0, 2, 1, 2, 3, 4, 3, 4])  # pairs, in no order
+
+
+def test_pairs_are_of_one_component():
+    pairs = sampling.draw_pairs(10, 5, np.random.default_rng(0), COMPONENT)
+    assert as_set(pairs) == {(0, 2), (1, 4), (3, 5), (6, 8), (7, 9)}
+    uneven = np.array([0, 0, 0, 0, 1, 2, 2, 2])
+    pairs = sampling.draw_pairs(8, 9, np.random.default_rng(0), uneven)
+    every = itertools.combinations(range(8), 2)
+    assert as_set(pairs) == {(i, j) for i, j in every if uneven[i] == uneven[j]}
+    with pytest.raises(ValueError, match='asks for 6 pairs of 10 images, which have 5; lower it'):
+        sampling.draw_pairs(10, 6, np.random.default_rng(0), COMPONENT)
+    lists = sampling.PairLists([10, 4], [5, 6], 4, seed=1, components=[COMPONENT, None])
+    assert (COMPONENT[lists.pairs[:5, 0]] == COMPONENT[lists.pairs[:5, 1]]).all()
+    assert as_set(lists.pairs[5:]) == set(itertools.combinations(range(10, 14), 2))
+
+
+def test_a_mixture_keeps_components_together_and_leaves_others_as_they_were():
+    plain = sampling.Mixture([7, 10], [0.5, 0.5], 8, seed=2)
+    mixture = sampling.Mixture([7, 10], [0.5, 0.5], 8, seed=2, components=[np.zeros(7), COMPONENT])
+    seen = []
+    for step in range(5):
+        index = mixture.indices(step)
+        np.testing.assert_array_equal(index[:4], plain.indices(step)[:4])
+        inside = COMPONENT[index[4:] - 7]
+        assert (inside[::2] == inside[1::2]).all()
+        seen += (index[4:] - 7).tolist()
+    assert sorted(seen) == sorted([*range(10)] * 2)
+    assert seen[:10] != seen[10:]
+    with pytest.raises(ValueError, match='only one image at a time; raise the batch size or the w'):
+        sampling.Mixture([7, 10], [0.8, 0.2], 4, seed=2, components=[None, COMPONENT])

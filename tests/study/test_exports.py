@@ -37,6 +37,28 @@ def test_votes_as_a_sureal_dataset():
         exports.sureal_votes(votes | {'vote': [0, 0, 0, 101]})
 
 
+def test_votes_as_a_matrix_of_images_and_raters():
+    votes = {'rater_id': ['ann', 'bob', 'ann', 'ann'], 'image_id': ['x', 'x', 'y', 'y']}
+    votes['vote'] = np.array([10.0, 20.5, 30.0, 50.0], np.float32)
+    assert _rows(exports.sureal_matrix(votes)) == [
+        ['image_id', 'ann', 'bob'], ['x', '10', '20.5'], ['y', '40', ''],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('cell', ['=1+1', '+cmd', '-x', '@SUM(A1)', '\t=1'])
+def test_no_cell_is_a_formula(cell):
+    assert exports.harmless(cell) == f"'{cell}"
+    written = exports.table_csv({'id': np.array([cell], object), cell: np.array([-2.5])})
+    assert list(csv.reader(io.StringIO(written.decode(), newline=''))) == [
+        ['id', f"'{cell}"], [f"'{cell}", '-2.5'],
+    ]  # fmt: skip
+
+
+def test_numbers_stay_numbers():
+    for cell in ('-5', '+1e3', -5.0, 0, 'a=1', ''):
+        assert exports.harmless(cell) == cell
+
+
 def test_answers_as_a_sureal_dataset():
     found = {}
     exec(exports.sureal_answers(ANSWERS), found)

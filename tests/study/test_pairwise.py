@@ -149,11 +149,14 @@ def test_perfect_and_disconnected_answers_stay_finite_and_are_reported(model):
 def test_rated_table_keeps_thurstones_chances():
     _, answers = _simulated('thurstone', 0.5)
     scores, _ = pairwise.scores_from_answers(answers)
-    for points in (None, 9.0):
-        rated = pairwise.rated(scores, 'thurstone', points)
+    for given, used in ((9.0, 9.0), (1000.0, 50 / np.abs(scores['score']).max())):
+        rated, points = pairwise.rated(scores, 'thurstone', given)
+        assert points == pytest.approx(used)
         assert list(rated) == [
-            'image_id', 'mos', 'mos_std', 'votes', 'standard_error', 'low', 'high'
+            'image_id', 'mos', 'mos_std', 'votes', 'standard_error', 'low', 'high', 'component'
         ]  # fmt: skip
+        assert rated['mos'].mean() == pytest.approx(50)
+        assert rated['mos'].min() > -1e-9 and rated['mos'].max() < 100 + 1e-9
         gap = (rated['mos'][0] - rated['mos'][1:]) / np.hypot(
             rated['mos_std'][0], rated['mos_std'][1:]
         )
@@ -161,12 +164,26 @@ def test_rated_table_keeps_thurstones_chances():
         np.testing.assert_allclose(scipy.special.ndtr(gap), scipy.special.ndtr(expected))
         width = (rated['high'] - rated['low']) / rated['standard_error']
         np.testing.assert_allclose(width, 2 * 1.95996, atol=1e-4)
-    full = pairwise.rated(scores, 'thurstone')
-    assert full['mos'].min() == 0 and full['mos'].max() == pytest.approx(100)
-    with pytest.raises(ValueError, match='same score; give points_per_unit'):
-        pairwise.rated(scores | {'score': np.zeros(12)}, 'thurstone')
+    same, points = pairwise.rated(scores | {'score': np.zeros(12)}, 'thurstone')
+    assert points == 10 and set(same['mos']) == {50.0}
     with pytest.raises(ValueError, match='points_per_unit must be above 0'):
         pairwise.rated(scores, 'thurstone', -1)
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_components_are_scored_as_if_each_were_alone(model):
+    _, one = _simulated(model, 0.0, images=5, answers=400, seed=1)
+    _, other = _simulated(model, 0.0, images=4, answers=60, seed=2)
+    other = other | {side: np.char.add('z', other[side]) for side in ('image_id_a', 'image_id_b')}
+    both, report = pairwise.scores_from_answers(
+        {key: np.concatenate([one[key], other[key]]) for key in one}, model=model, ties='half'
+    )
+    assert both['component'].tolist() == [0] * 5 + [1] * 4 and report['components'] == 2
+    assert 'the 9 images to 2 groups of up to 5 images, i00 and zi00' in report['connectivity']
+    for answers, rows in ((one, slice(5)), (other, slice(5, 9))):
+        alone, _ = pairwise.scores_from_answers(answers, model=model, ties='half')
+        for key in ('score', 'standard_error', 'low', 'high', 'answers'):
+            np.testing.assert_allclose(both[key][rows], alone[key], atol=1e-7)
 
 
 @pytest.mark.parametrize(

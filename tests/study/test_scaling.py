@@ -8,6 +8,7 @@ from peers import votes_of
 
 from iqa_jax.study.panel import simulate_votes
 from iqa_jax.study.scaling import METHODS, mos_from_votes
+from iqa_jax.study.votes import left_by_bias
 
 
 def _panel(raters=20, images=30, bias=8.0, noise=5.0, missing=0.0, seed=0):
@@ -26,15 +27,71 @@ def test_full_design_equals_the_p913_formulas():
     clean = table - bias[:, None]
     np.testing.assert_allclose(raters['bias'], bias, atol=1e-10)
     np.testing.assert_allclose(images['mos'], table.mean(0), atol=1e-10)
-    np.testing.assert_allclose(images['mos_std'], clean.std(0, ddof=1), atol=1e-10)
-    error = scipy.stats.sem(clean, 0)
-    low, high = scipy.stats.t.interval(0.95, 19, clean.mean(0), error)
+    # Of 600 votes 20 biases cost 20 degrees of freedom, and 30 scores 30, less the common level.
+    freedom = (600 - 20 - 30 + 1) / 30
+    std = np.sqrt(((clean - clean.mean(0)) ** 2).sum(0) / freedom)
+    np.testing.assert_allclose(images['mos_std'], std, atol=1e-10)
+    error = std / np.sqrt(20)
+    low, high = scipy.stats.t.interval(0.95, freedom, clean.mean(0), error)
     np.testing.assert_allclose(images['standard_error'], error, atol=1e-10)
     np.testing.assert_allclose([images['low'], images['high']], [low, high], atol=1e-9)
     np.testing.assert_allclose(
         raters['inconsistency'], (clean - clean.mean(0)).std(1, ddof=1), atol=1e-10
     )
     assert images['votes'].tolist() == [20] * 30 and raters['votes'].tolist() == [30] * 20
+
+
+def test_the_degrees_of_freedom_are_those_of_the_least_squares_fit():
+    _, _, table = _panel(raters=9, images=7, seed=5)
+    for skip in (0, 3):
+        table[np.arange(9), (np.arange(9) * (skip + 1) + skip) % 7] = np.nan
+    rater, image = np.nonzero(~np.isnan(table))
+    n = len(rater)
+    design = np.zeros((n, 16))
+    design[np.arange(n), image] = design[np.arange(n), 7 + rater] = 1
+    inverse = np.linalg.pinv(design.T @ design)
+    leverage = np.einsum('ij,jk,ik->i', design, inverse, design)
+    freedom, variance = left_by_bias(table)
+    np.testing.assert_allclose(freedom, np.bincount(image, 1 - leverage), atol=1e-9)
+    assert freedom.sum() == pytest.approx(n - 16 + 1)
+    # Of differences of scores, which no level of the biases changes.
+    weights = np.array([(image == i) / (image == i).sum() for i in range(7)])
+    by_bias = np.eye(9) - np.full((9, 9), 1 / 9)
+    votes_to_bias = by_bias @ inverse[7:] @ design.T
+    means = weights - weights @ design[:, 7:] @ votes_to_bias
+    np.testing.assert_allclose(variance, (means**2).sum(1), atol=1e-9)
+
+
+@pytest.mark.parametrize('each', [1, 2, 5])
+def test_intervals_of_raters_with_few_votes_hold_the_truth(each):
+    inside, spread = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        images, raters = 10, 150 // each
+        table, load = np.full((raters, images), np.nan), np.zeros(raters)
+        quality, bias = rng.uniform(35, 65, images), rng.normal(0, 6, raters)
+        for i in range(images):  # 15 votes each, evenly by lot
+            who = np.lexsort((rng.random(raters), load))[:15]
+            load[who] += 1
+            table[who, i] = quality[i] + bias[who] + rng.normal(0, 8, 15)
+        scores, _ = mos_from_votes(votes_of(table.clip(0, 100)), method='bias')
+        level = np.mean(scores['mos'] - quality)
+        inside.append((scores['low'] - level < quality) & (quality < scores['high'] - level))
+        spread.append(scores['mos_std'] ** 2)
+    assert 0.92 < np.mean(inside) < 0.99
+    # A single vote cannot tell bias from noise: both are in the spread.
+    assert np.sqrt(np.mean(spread)) == pytest.approx(10 if each == 1 else 8, rel=0.07)
+
+
+def test_a_single_vote_moves_the_image_and_not_the_panel():
+    table = np.vstack([_panel(noise=4)[2], np.full(30, np.nan)])
+    plain, _ = mos_from_votes(votes_of(table), method='bias')
+    table[20, 3] = 99.0
+    with_it, raters = mos_from_votes(votes_of(table), method='bias')
+    same = np.arange(30) != 3
+    np.testing.assert_allclose(with_it['mos'][same], plain['mos'][same], atol=1e-9)
+    assert with_it['mos'][3] > plain['mos'][3] and with_it['mos_std'][3] > plain['mos_std'][3]
+    assert raters['bias'][20] > 20  # as it was given, against the scores
 
 
 def test_noise_free_votes_of_an_incomplete_design_are_solved_exactly():
@@ -64,8 +121,8 @@ def _bt500(table):
         for image in range(table.shape[1]):
             votes = table[:, image]
             limit = (2 if 2 <= kurtosis[image] <= 4 else 20**0.5) * votes.std(ddof=1)
-            p += table[rater, image] > votes.mean() + limit
-            q += table[rater, image] < votes.mean() - limit
+            p += table[rater, image] >= votes.mean() + limit
+            q += table[rater, image] <= votes.mean() - limit
         excluded.append((p + q) / table.shape[1] > 0.05 and abs(p - q) / (p + q) < 0.3)
     return excluded
 
@@ -105,6 +162,17 @@ def test_most_spammers_and_few_others_are_excluded_and_the_scores_recovered():
         inside.append(((low < quality) & (quality < high)).mean())
     assert caught > 0.75 * spammers > 20 and wronged < 0.03 * (8 * 40 - spammers)
     assert 0.92 < np.mean(inside) < 0.98
+
+
+@pytest.mark.parametrize('scale', [1.0, 0.3, 1 / 7])
+def test_votes_at_bt500s_limit_are_outliers(scale):
+    # Of 41 votes two opposite ones lie exactly sqrt(20) standard deviations from the mean.
+    table = np.full((41, 10), 50.0)
+    table[0], table[1] = 50 + 30 * scale, 50 - 30 * scale
+    table[:2, ::2] = table[1::-1, ::2]
+    _, raters = mos_from_votes(votes_of(table), method='bt500')
+    assert np.flatnonzero(raters['excluded']).tolist() == [0, 1]
+    assert raters['reason'][0] == 'BT.500: 10 of 10 votes are outliers, to both sides'
 
 
 def test_screening_alone_leaves_the_bias_in():
@@ -209,7 +277,9 @@ def test_images_without_enough_votes_stay_in_the_table_as_nan():
     table = np.column_stack([table, np.full(18, np.nan)])
     table[3, 40] = 50  # only the rater who will be excluded saw the last image
     images, raters = mos_from_votes(votes_of(table))
-    assert raters['excluded'][3] and images['votes'][40] == 0 and np.isnan(images['mos'][40])
+    assert raters['excluded'][3] and images['votes'][40] == 0
+    for name in ('mos', 'mos_std', 'standard_error', 'low', 'high'):
+        assert np.isnan(images[name][40]), name
 
 
 def test_errors_are_sentences():
@@ -222,3 +292,5 @@ def test_errors_are_sentences():
         mos_from_votes({key: [] for key in good})
     with pytest.raises(ValueError, match="method must be one of mean, .*, ml, not 'median'"):
         mos_from_votes(good, method='median')
+    with pytest.raises(ValueError, match='Of 1 raters none is left to scale.*votes are the same'):
+        mos_from_votes(good, method='zscore')

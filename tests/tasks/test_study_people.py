@@ -177,7 +177,7 @@ def test_choices_in_pairs_become_preferences(database, tmp_path):
         lambda rater, names: 'left' if level(names[0]) <= level(names[1]) else 'right',
     )
     summary = study.run(config, tmp_path)
-    assert summary['answers'] == 8 and summary['artifact'] == 'answers.parquet'
+    assert summary['answers'] == 8 and summary['artifact'] == 'rated.parquet'
     answers = tables.read(tmp_path / 'answers.parquet')[0]
     rounds, _ = preferences.contests(tables.read(database / 'pairs.parquet')[0])
     found, left_out, counts = preferences.from_answers(rounds, answers)
@@ -202,7 +202,7 @@ def test_commands(database, tmp_path, capsys):
     do('export')
     votes = tables.read(tmp_path / 'export/votes.csv')[0]
     assert set(votes['kind']) == {'rating', 'training', 'gold'}
-    matrix = tables.read(tmp_path / 'export/matrix.csv')[0]
+    matrix = tables.read(tmp_path / 'export/sureal_matrix.csv')[0]
     assert len(matrix['image_id']) == 6 and set(matrix) == {'image_id', 'rater_001', 'rater_002'}
     raters = tables.read(tmp_path / 'export/raters.csv')[0]
     assert json.loads(raters['questionnaire'][1]) == {'age': 31}

@@ -33,11 +33,16 @@ def read_folder(folder: Path, options: dict) -> layout.Found:
 
     Raises:
       ValueError: there is not one table, it names no file in a row, a bare name lies in two places,
-        a ref_id has two pictures, or a cell is no number.
+        a ref_id has two pictures, a cell is no number, or opinions of pairs are not one scale.
     """
     path = _table(Path(folder), options['table'])
     table, meta = tables.read(path)
     columns = {name: values.tolist() for name, values in table.items()}
+    if 'scaling' in meta and len(set(columns.get('component', []))) > 1:
+        raise ValueError(
+            f'{path} holds opinions from pairs, comparable within their component only; name it in '
+            'config.databases of a training as it is.'
+        )
     given = {
         key: layout.column(columns, *names, where=path, optional=key != 'file')
         for key, names in COLUMNS.items()
