@@ -98,7 +98,7 @@ def _entries(config: dict, loop: dict, name: str, folder: Path, results: dict) -
             'measure': 'SRCC', 'before': rows[first]['srcc'], 'after': rows[last]['srcc'],
             'difference': [change[end] for end in ENDS], 'n': rows[last]['n'],
         }
-    ]  # fmt: skip
+    ] if results['components'] == 1 else []  # fmt: skip
     pairs = {row['model']: row for row in results['pairs']}
     if pairs:
         index = {image_id: i for i, image_id in enumerate(found['image_id'].tolist())}
@@ -131,9 +131,9 @@ def _history(loop: dict, name: str, results: dict) -> list[dict]:
     found = []
     for number, label in enumerate(labels(loop)):
         about = common | {'model': label, 'round': number}
-        found.append(
-            about | {'measure': 'SRCC', 'value': rows[label]['srcc'], 'n': rows[label]['n']}
-        )
+        if results['components'] == 1:  # opinions on pairs that share no image have no order
+            srcc = {'value': rows[label]['srcc'], 'n': rows[label]['n']}
+            found.append(about | {'measure': 'SRCC'} | srcc)
         if pairs:
             right = {'value': pairs[label]['accuracy'], 'n': pairs[label]['n']}
             found.append(about | {'measure': 'pairs right'} | right)

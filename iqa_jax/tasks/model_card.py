@@ -156,11 +156,11 @@ def _evaluation(path: str) -> list[str]:
         f'{title} {row[key][0]:.3f} [{row[key][1]:.3f}, {row[key][2]:.3f}]'
         for key, title in (('srcc', 'SRCC'), ('plcc_mapped', 'PLCC'), ('rmse', 'RMSE'))
     )
-    lines = [
-        f'- {results["name"]}, column "{row["model"]}", against {results["target"]}{people}: '
-        f'{figures} on {row["n"]:,} images of {row["refs"]:,} references (95 % intervals, PLCC and '
-        'RMSE after a logistic).'
-    ]
+    about = f'- {results["name"]}, column "{row["model"]}", against {results["target"]}{people}: '
+    on = f'{row["n"]:,} images of {row["refs"]:,} references'
+    lines = [f'{about}{figures} on {on} (95 % intervals, PLCC and RMSE after a logistic).']
+    if results['components'] > 1:
+        lines = [f'{about}pairs of {on} only, whose opinions are on no common scale.']
     for key, what in (
         ('trained_images', 'Images that the model was trained on'),
         ('trained_references', 'Images whose references it was trained on'),

@@ -10,7 +10,7 @@ from test_study_people import answer_all
 from configs import quickstart
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import stages
-from iqa_jax.tasks import active, active_results, report
+from iqa_jax.tasks import active, active_results, export, report
 
 PEOPLE = {'raters': 3, 'votes_per_item': 2, 'training': 1, 'gold_share': 0.0, 'break_every': 0}
 
@@ -83,6 +83,28 @@ def test_it_waits_for_people_keeps_what_they_are_asked_and_goes_on(
     assert 'SIMULATED' not in summary['headline'].split('fresh')[1]
     assert summary['ratings'] == 24 and _state(workdir)['phase'] == 'done'
     assert [row['simulated'] for row in _record(workdir)['rounds']] == [False, False]
+
+
+def test_choices_between_two_are_judged_by_pairs_alone(begun, tmp_path):
+    config, workdir = begun
+    config = _with_people(config)
+    config['study']['people']['design'] = 'pair_choice'
+    config['stop'] = {'pairs_right': 2.0, 'ratings': 6}  # three pairs, two votes each
+    assert active.run(config, workdir)['missing'] == 6
+    answer_all(workdir / 'round_01/study', lambda rater, names: ('left', 'tie', 'left')[rater])
+    summary = active.run(config, workdir)
+    assert summary['rounds'] == 1 and summary['ratings'] == 6
+    record = _record(workdir)
+    measures = [(entry['set'], entry['measure']) for entry in record['comparisons']]
+    assert measures == [('old_rated', 'SRCC'), ('round_01', 'pairs right')]
+    assert {row['measure'] for row in record['history'] if row['set'] == 'round_01'} == {
+        'pairs right'
+    }
+    card = {'task': 'export', 'root': '', 'model': str(workdir / 'model'), 'calibration': None}
+    card |= {'results': str(workdir / 'evaluate/round_01/results.json'), 'pairs': '', 'rated': ''}
+    export.run(card, tmp_path / 'card')
+    text = (tmp_path / 'card/MODEL_CARD.md').read_text()
+    assert 'opinions are on no common scale' in text and 'SRCC' not in text.split('## Eval')[1]
 
 
 def test_while_people_are_asked_main_ends_with_exit_code_0(begun, smoke, main, tmp_path):
