@@ -53,8 +53,8 @@ def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
     )  # fmt: skip
     administration.create(
         folder / 'study.sqlite', design='single_stimulus',
-        images=[image | {'width': 1, 'height': 1}], items=[entry] * items, sessions=sessions,
-        votes_per_item=clients, break_seconds=0.0, about={}, now=time.time(),
+        images=[image | {'width': 1, 'height': 1}], items=[entry] * items, places=sessions,
+        votes_per_item=clients, session_minutes=0.0, break_seconds=0.0, about={}, now=time.time(),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pathlib
 import time
 import zlib
 
-from iqa_jax.study import administration, plan, schema, texts
+from iqa_jax.study import administration, plan, schema, store, texts
 
 CONSENT = {'consent': True, 'questionnaire': {'vision': 'yes', 'colour': 'no'}}
 SCREEN = {
@@ -38,8 +38,8 @@ def make(
 ) -> pathlib.Path:
     """A study of `items` rated by everybody, one practice trial, and gold with a share."""
     settings = {
-        'per_session': 100, 'gold_share': 0.0, 'break_every': 0, 'break_seconds': 0.0,
-        'name': 'image', 'picture': png(), 'size': (4, 3),
+        'per_session': 100, 'session_minutes': 0.0, 'gold_share': 0.0, 'break_every': 0,
+        'break_seconds': 0.0, 'name': 'image', 'picture': png(), 'size': (4, 3),
     } | changes  # fmt: skip
     pair = design == 'pair_choice'
     (folder / 'images').mkdir(parents=True)
@@ -63,8 +63,9 @@ def make(
         **{k: settings[k] for k in ('per_session', 'gold_share', 'break_every')},
     )  # fmt: skip
     administration.create(
-        folder / 'study.sqlite', design=design, images=images, items=entries, sessions=sessions,
-        votes_per_item=raters, break_seconds=settings['break_seconds'], about={}, now=time.time(),
+        folder / 'study.sqlite', design=design, images=images, items=entries, places=sessions,
+        votes_per_item=raters, about={}, now=time.time(),
+        **{k: settings[k] for k in ('session_minutes', 'break_seconds')},
     )  # fmt: skip
     return folder
 
@@ -72,6 +73,23 @@ def make(
 def key(number: int) -> str:
     """The secret of a rater."""
     return f'{number:032x}'
+
+
+def take_part(db, number=1, value=70.0, until=None):
+    """Joins and answers up to trial `until`; the last state."""
+    mine = key(number)
+    store.join(db, mine, {}, 0.0)
+    state = store.begin(db, mine, SCREEN, 1.0)
+    while state['step'] in ('trial', 'begin', 'break'):
+        if state['step'] == 'begin':
+            state = store.begin(db, mine, SCREEN, 1.0)
+        elif state['step'] == 'break':
+            state = store.end_break(db, mine, state['session'], state['trial'], 1e6)
+        elif state['trial'] == until:
+            break
+        else:
+            state = store.answer(db, mine, state['session'], state['trial'], value, 900, 2.0)
+    return state
 
 
 class Page:
