@@ -12,6 +12,7 @@ the machine, and every client sends its next answer at once.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -44,7 +45,9 @@ MISCHIEF = (  # share of trials, what happens before the honest answer
 def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
     items = answers // clients
     (folder / 'images').mkdir()
-    image = {'label': '', 'image_id': 'one', 'file': '', 'media': '', 'sha256': ''}
+    (folder / 'images/one').touch()
+    image = {'label': '', 'image_id': 'one', 'file': 'one', 'media': 'image/png'}
+    image['sha256'] = hashlib.sha256(b'').hexdigest()
     entry = {'kind': 'rating', 'image_a': 0, 'image_b': None, 'low': None, 'high': None}
     sessions = plan.make(
         [frozenset([str(n)]) for n in range(items)], rated=range(items), training=[], gold=[],

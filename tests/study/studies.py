@@ -1,6 +1,7 @@
 """Tiny studies, and an ASGI application called without a socket, for the tests of this folder."""
 
 import asyncio
+import hashlib
 import json
 import pathlib
 import time
@@ -44,9 +45,10 @@ def make(
     pair = design == 'pair_choice'
     (folder / 'images').mkdir(parents=True)
     (folder / 'images/only.png').write_bytes(settings['picture'])
+    digest = hashlib.sha256(settings['picture']).hexdigest()
     images = [
         {'label': '', 'image_id': f'{settings["name"]}_{n}', 'file': 'only.png',
-         'media': 'image/png', 'sha256': 'f' * 64, 'width': settings['size'][0],
+         'media': 'image/png', 'sha256': digest, 'width': settings['size'][0],
          'height': settings['size'][1]}
         for n in range(2 * items + 4)
     ]  # fmt: skip

@@ -1,12 +1,13 @@
 """The rating page's server: what it answers to people, to mistakes and to attacks."""
 
+import asyncio
 import contextlib
 import json
 import pathlib
-import sqlite3
 import string
 import subprocess
 import sys
+import threading
 
 import hypothesis
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip('starlette')
 
-from iqa_jax.study import bodies, server, serving, store, texts
+from iqa_jax.runtime import artifacts
+from iqa_jax.study import bodies, schema, server, serving, texts
 
 
 @pytest.fixture
@@ -203,33 +205,70 @@ def test_no_path_is_an_error_of_the_server(shared, path):
     assert shared.get('image/' + path)[0] == 404 or path in map(str, range(16))
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(page, monkeypatch):
-    def full(*args):
-        raise sqlite3.OperationalError('database or disk is full')
+def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(tmp_path, monkeypatch):
+    opened = []
+    real = schema.connect
+    monkeypatch.setattr(schema, 'connect', lambda path: opened.append(real(path)) or opened[-1])
+    page = studies.Page(studies.make(tmp_path / 'study', items=600))
+    mine = {'rater': studies.key(1)}
+    page.post('join', **mine, **studies.CONSENT)
+    at = page.post('begin', **mine, screen=studies.SCREEN)[1]
+    db, answer = opened[-1], {'value': 40, 'milliseconds': 700}  # the writer's
+    full = db.execute('PRAGMA page_count').fetchone()[0]
+    db.execute(f'PRAGMA max_page_count={full}')
+    status = 200
+    while status == 200:
+        place = {'session': at['session'], 'trial': at['trial']}
+        status, found = page.post('answer', **mine, **place, **answer)
+        at = found if status == 200 else at
+    assert (status, found['error']) == (503, 'This could not be stored; please try again.')
+    assert page.post('state', **mine)[1]['trial'] == place['trial'] > 0
+    db.execute(f'PRAGMA max_page_count={full + 1000}')
+    assert page.post('answer', **mine, **place, **answer)[1]['answer'] == 'stored'
+    page.close()
+    with contextlib.closing(real(tmp_path / 'study/study.sqlite')) as db:
+        schema.check(db, 'it')
+        rows = db.execute('SELECT trial FROM answers ORDER BY trial').fetchall()
+    assert [row['trial'] for row in rows] == list(range(place['trial'] + 1))
 
-    monkeypatch.setattr(store, 'join', full)
-    status, said = page.post('join', rater=studies.key(1), **studies.CONSENT)
-    assert status == 503 and 'try again' in said['error']
-    monkeypatch.undo()
-    assert page.post('join', rater=studies.key(1), **studies.CONSENT)[0] == 200
+
+def test_a_damaged_or_missing_image_is_refused_at_the_start(tmp_path):
+    file = studies.make(tmp_path / 'study') / 'images/only.png'
+    file.write_bytes(file.read_bytes()[:-1] + b'?')
+    with pytest.raises(artifacts.DamagedArtifact, match='only.png is damaged'):
+        server.make_app(tmp_path / 'study', texts.read(''))
+    file.unlink()
+    with pytest.raises(artifacts.DamagedArtifact, match='cannot be read'):
+        server.make_app(tmp_path / 'study', texts.read(''))
 
 
-@pytest.mark.parametrize(
-    ('text', 'word'),
-    [
-        ('hello', 'begin with a section'), ('[title]\nx\n[title]\n', 'twice'), ('[x]\n', 'none of'),
-        ('[title]\nx\n[consent]\n', 'lacks'),
-        ('[title]\n[consent]\n[questionnaire]\n[instructions]\n[thanks]\n', 'must not be empty'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b\n[instructions]\n[thanks]\n', 'a | b'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | number 1\n[instructions]\n[thanks]\n',
-         'number LOW HIGH'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | c\n[instructions]\n[thanks]\n', '"c"'),
-    ],
-)  # fmt: skip
-def test_texts_that_cannot_be_used_are_refused(tmp_path, text, word):
-    (tmp_path / 'texts.txt').write_text(text)
-    with pytest.raises(ValueError, match=word.replace('|', r'\|')):
-        texts.read(tmp_path / 'texts.txt')
+def test_the_state_of_a_study_that_is_gone_is_no_error_of_the_server(tmp_path):
+    page = studies.Page(studies.make(tmp_path / 'study'))
+    (tmp_path / 'study/study.sqlite').rename(tmp_path / 'away')
+    status, _, data = page.call('GET', f'/{page.admin}/admin/status')
+    assert status == 503 and 'no study' in json.loads(data)['error']
+    page.close()
+
+
+def test_a_server_that_is_cut_off_ends_its_thread(tmp_path):
+    page = studies.Page(studies.make(tmp_path / 'study'))
+    assert 'study writer' in [thread.name for thread in threading.enumerate()]
+    page._life.cancel()  # as at a second Ctrl-C
+    with contextlib.suppress(asyncio.CancelledError):
+        page.loop.run_until_complete(page._life)
+    assert 'study writer' not in [thread.name for thread in threading.enumerate()]
+    page.loop.close()
+
+
+def test_a_server_that_cannot_begin_says_so():
+    async def broken(scope, receive, send):
+        raise ValueError('no database')
+
+    with (
+        contextlib.closing(serving.listen('127.0.0.1', 0)) as bound,
+        pytest.raises(ValueError, match='could not begin'),
+    ):
+        serving.serve(broken, bound)
 
 
 def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
@@ -240,15 +279,6 @@ def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
     with pytest.raises(ValueError, match='host'):
         serving.listen('192.0.2.1', 0)
     assert serving.is_local('127.0.0.1') and not serving.is_local('0.0.0.0')
-
-
-def test_texts_keep_paragraphs_and_kinds_of_questions():
-    found = texts.read('')
-    assert len(found['consent']) == 3 and found['title']
-    kinds = {q['name']: (q['kind'], q['required']) for q in found['questionnaire']}
-    assert kinds['age'] == ('number', False) and kinds['vision'] == ('choice', True)
-    with pytest.raises(ValueError, match='cannot be read'):
-        texts.read('/nowhere.txt')
 
 
 def test_no_answer_is_lost_or_doubled_when_servers_are_killed():
