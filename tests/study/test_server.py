@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(tmp_path, monke
     opened = []
     real = schema.connect
     monkeypatch.setattr(schema, 'connect', lambda path: opened.append(real(path)) or opened[-1])
-    page = studies.Page(studies.make(tmp_path / 'study', items=600))
+    page = studies.Page(studies.make(tmp_path / 'study', items=600, per_session=600))
     mine = {'rater': studies.key(1)}
     page.post('join', **mine, **studies.CONSENT)
     at = page.post('begin', **mine, screen=studies.SCREEN)[1]
