@@ -72,11 +72,7 @@ def do(command: str, rater: str, db: sqlite3.Connection, workdir: Path) -> dict:
     """
     if command not in COMMANDS:
         raise ValueError(f'config.people.command={command!r}; known are {", ".join(COMMANDS)}.')
-    found = COMMANDS[command](db, rater, workdir)
-    if command == 'export':  # the others change the study, and are logged with what they change
-        with schema.transaction(db):
-            schema.log(db, time.time(), None, 'exported', {'answers': found['answers']})
-    return {'quarantined': 0} | found
+    return {'quarantined': 0} | COMMANDS[command](db, rater, workdir)
 
 
 def _status(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:

@@ -163,6 +163,9 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
         'headline': headline,
         'artifact': outputs[0 if status['design'] == 'pair_choice' else 1].name,
     }
+    with schema.transaction(db):
+        detail = {'excluded': counts['excluded'], 'gold_pass': config['people']['gold_pass']}
+        schema.log(db, time.time(), None, 'aggregated', detail)
     return stage.finish(summary, outputs)
 
 
