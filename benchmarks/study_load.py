@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import IO
 
 import numpy as np
 
@@ -44,7 +45,7 @@ MISCHIEF = (  # share of trials, what happens before the honest answer
 
 def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
     items = answers // clients
-    (folder / 'images').mkdir()
+    (folder / 'images').mkdir(exist_ok=True)
     (folder / 'images/one').touch()
     image = {'label': '', 'image_id': 'one', 'file': 'one', 'media': 'image/png'}
     image['sha256'] = hashlib.sha256(b'').hexdigest()
@@ -64,15 +65,16 @@ def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
 class Server:
     """The server's process: started, killed and started again on one port."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, log: IO | None = None):
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             self.port = free.getsockname()[1]
         self._command = [sys.executable, __file__, '--serve', str(folder), '--port', str(self.port)]
+        self._log = log
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, env=os.environ)
+        self._process = subprocess.Popen(self._command, env=os.environ, stderr=self._log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self._process.send_signal(number)

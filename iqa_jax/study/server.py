@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import h11
 from absl import logging
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -263,7 +264,8 @@ def _with_headers(app: Callable) -> Callable:
                 if not any(name == b'cache-control' for name, _ in headers):
                     headers.append((b'cache-control', b'no-store'))
                 message = message | {'headers': headers}
-            await send(message)
+            with contextlib.suppress(h11.LocalProtocolError):  # uvicorn has refused the body itself
+                await send(message)
 
         await app(scope, receive, send_more)
 

@@ -48,7 +48,7 @@ def serve(app: object, bound: socket.socket) -> None:
       ValueError: the server could not begin; its log says why.
     """
     config = uvicorn.Config(
-        app, log_level='warning', access_log=False, server_header=False, lifespan='on',
+        app, log_level='error', access_log=False, server_header=False, lifespan='on', http='h11',
         limit_concurrency=_AT_ONCE, timeout_keep_alive=30, timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)
