@@ -119,6 +119,7 @@ class Page:
     def close(self) -> None:
         self._phase('shutdown')
         self.loop.run_until_complete(self._life)
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
     def call(

@@ -258,13 +258,16 @@ def test_the_state_of_a_study_that_is_gone_is_no_error_of_the_server(tmp_path):
 
 
 def test_a_server_that_is_cut_off_ends_its_thread(tmp_path):
-    before = threading.active_count()
+    def writers() -> int:
+        return [thread.name for thread in threading.enumerate()].count('study writer')
+
+    before = writers()
     page = studies.Page(studies.make(tmp_path / 'study'))
-    assert threading.active_count() == before + 1
+    assert writers() == before + 1
     page._life.cancel()  # as at a second Ctrl-C
     with contextlib.suppress(asyncio.CancelledError):
         page.loop.run_until_complete(page._life)
-    assert threading.active_count() == before
+    assert writers() == before
     page.loop.close()
 
 
