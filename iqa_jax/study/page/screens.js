@@ -114,7 +114,8 @@ function calibration(state) {
 }
 
 function extent(state) {
-  const practice = state.practice ? `, the first ${state.practice} of them for practice` : '';
+  const count = state.practice === 1 ? '' : ` ${state.practice}`;
+  const practice = state.practice ? `, the first${count} of them for practice` : '';
   const minutes = state.minutes ? ` It ends after ${state.minutes} minutes at the latest; `
     + 'what is left then waits for another session.' : '';
   return `This session has ${state.total} answers${practice}.${minutes}`;
