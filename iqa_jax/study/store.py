@@ -15,6 +15,7 @@ from iqa_jax.study import designs, schema, sessions
 
 _KEY = re.compile(r'[0-9a-f]{32}')
 PRELOADED = 4  # images of trials to come that the browser may fetch ahead
+MOST_EVENTS = 10_000  # of one rater
 EVENTS = ('screen', 'hidden', 'too_small', 'image_failed')  # what a page may report
 
 
@@ -58,7 +59,7 @@ def begin(db: sqlite3.Connection, key: object, screen: dict, now: float) -> dict
         )
         schema.log(db, now, rater['number'], 'session', {'place': session['place']})
     elif session and json.loads(session['screen']) != screen:
-        schema.log(db, now, rater['number'], 'screen', screen)
+        _note(db, now, rater['number'], 'screen', screen)
     return state(db, key, now)
 
 
@@ -92,7 +93,7 @@ def answer(
     if kept := db.execute(sql, place).fetchone():
         said = 'repeated' if kept['value'] == number else 'different'
         if said == 'different':
-            schema.log(db, now, rater['number'], 'different_answer', {'place': place})
+            _note(db, now, rater['number'], 'different_answer', {'place': place})
         return {'answer': said} | state(db, key, now)
     _check_open(db)
     due = sessions.next_trial(db, session)
@@ -126,10 +127,15 @@ def event(db: sqlite3.Connection, key: object, kind: object, detail: dict, now: 
     if kind not in EVENTS:
         raise Refused(f'An event is one of {", ".join(EVENTS)}.', 400)
     rater = _rater(db, key)
-    count = 'SELECT COUNT(*) FROM events WHERE rater = ?'
-    if db.execute(count, (rater['number'],)).fetchone()[0] < 10_000:  # a page gone wild
-        schema.log(db, now, rater['number'], kind, detail)
+    _note(db, now, rater['number'], kind, detail)
     return {}
+
+
+def _note(db: sqlite3.Connection, now: float, rater: int, kind: str, detail: dict) -> None:
+    """Logs what a page may report as often as it likes, but not of a page gone wild."""
+    count = 'SELECT COUNT(*) FROM events WHERE rater = ?'
+    if db.execute(count, (rater,)).fetchone()[0] < MOST_EVENTS:
+        schema.log(db, now, rater, kind, detail)
 
 
 def state(db: sqlite3.Connection, key: object, now: float) -> dict:

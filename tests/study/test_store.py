@@ -49,6 +49,18 @@ def test_answers_out_of_order_wait_for_their_turn(opened):
     assert db.execute('SELECT COUNT(*) FROM answers').fetchone()[0] == 1
 
 
+def test_a_page_gone_wild_does_not_fill_the_log(opened, monkeypatch):
+    monkeypatch.setattr(store, 'MOST_EVENTS', 20)
+    db, key = opened(), studies.key(1)
+    at = studies.take_part(db, until=1)
+    for number in range(30):
+        store.event(db, key, 'hidden', {'number': number}, 5.0)
+        store.begin(db, key, studies.SCREEN | {'window_width': number}, 5.0)
+        assert store.answer(db, key, at['session'], 0, 1, 1, 5.0)['answer'] == 'different'
+    assert db.execute('SELECT COUNT(*) FROM events WHERE rater = 0').fetchone()[0] == 20
+    assert store.state(db, key, 6.0)['trial'] == 1
+
+
 def test_nobody_answers_for_another(opened):
     db = opened()
     mine = studies.take_part(db, 1, until=1)

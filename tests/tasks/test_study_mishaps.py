@@ -139,6 +139,19 @@ def test_exports_and_tables_are_on_record_and_no_cell_is_a_formula(made):
             assert not [x for x in column.tolist() if str(x).startswith(('=', '+', '-', '@'))]
 
 
+@pytest.mark.parametrize('host', ['127.0.0.1', '0.0.0.0'])
+def test_a_page_that_others_can_reach_says_so(made, host, monkeypatch, capsys):
+    pytest.importorskip('starlette')
+    from iqa_jax.study import serving
+
+    monkeypatch.setattr(serving, 'serve', lambda app, bound: bound.close())
+    config, folder = made
+    study.run(config | {'serve': 'page', 'people': config['people'] | {'host': host}}, folder)
+    said = capsys.readouterr().err
+    assert 'the rating page is closed; 0 answers' in said
+    assert ('put a server with TLS before it' in said) == (host == '0.0.0.0')
+
+
 def test_a_page_whose_images_are_damaged_does_not_open(made):
     pytest.importorskip('starlette')
     config, folder = made

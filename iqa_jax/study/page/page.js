@@ -53,7 +53,7 @@ export async function send(name, body = {}, tell = say) {
   const headers = { 'Content-Type': 'application/json' };
   for (let pause = 500; ; pause = Math.min(2 * pause, 8000)) {
     try {
-      const signal = AbortSignal.timeout(PATIENCE);  // a connection can hang without an error
+      const signal = AbortSignal.timeout?.(PATIENCE);  // a connection can hang without an error
       const response = await fetch(name, { method: 'POST', headers, body: data, signal });
       if (response.status < 500) {
         const found = await response.json();

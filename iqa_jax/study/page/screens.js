@@ -158,8 +158,11 @@ function paused() {
 }
 
 function done(state) {
-  card('Thank you', ...paragraphs(study.thanks),
-    make('p', {}, 'Your completion code: ', make('strong', { id: 'code' }, state.code || '–')),
+  // Without a code others do what was left.
+  const end = state.code
+    ? [...paragraphs(study.thanks), make('p', {}, 'Your completion code: ', make('strong', { id: 'code' }, state.code))]
+    : [make('p', {}, 'Your part in this study is over. The answers that you gave are kept.')];
+  card('Thank you', ...end,
     make('p', {}, 'Your number: ', make('strong', {}, state.rater_id)),
     make('div', { class: 'row' },
       make('button', { type: 'button', click: () => startOver() }, 'Somebody else takes part now')));
