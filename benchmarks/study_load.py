@@ -12,6 +12,7 @@ the machine, and every client sends its next answer at once.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import IO
 
 import numpy as np
 
@@ -43,8 +45,10 @@ MISCHIEF = (  # share of trials, what happens before the honest answer
 
 def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
     items = answers // clients
-    (folder / 'images').mkdir()
-    image = {'label': '', 'image_id': 'one', 'file': '', 'media': '', 'sha256': ''}
+    (folder / 'images').mkdir(exist_ok=True)
+    (folder / 'images/one').touch()
+    image = {'label': '', 'image_id': 'one', 'file': 'one', 'media': 'image/png'}
+    image['sha256'] = hashlib.sha256(b'').hexdigest()
     entry = {'kind': 'rating', 'image_a': 0, 'image_b': None, 'low': None, 'high': None}
     sessions = plan.make(
         [frozenset([str(n)]) for n in range(items)], rated=range(items), training=[], gold=[],
@@ -53,23 +57,24 @@ def make_study(folder: pathlib.Path, clients: int, answers: int) -> None:
     )  # fmt: skip
     administration.create(
         folder / 'study.sqlite', design='single_stimulus',
-        images=[image | {'width': 1, 'height': 1}], items=[entry] * items, sessions=sessions,
-        votes_per_item=clients, break_seconds=0.0, about={}, now=time.time(),
+        images=[image | {'width': 1, 'height': 1}], items=[entry] * items, places=sessions,
+        votes_per_item=clients, session_minutes=0.0, break_seconds=0.0, about={}, now=time.time(),
     )  # fmt: skip
 
 
 class Server:
     """The server's process: started, killed and started again on one port."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, log: IO | None = None):
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             self.port = free.getsockname()[1]
         self._command = [sys.executable, __file__, '--serve', str(folder), '--port', str(self.port)]
+        self._log = log
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, env=os.environ)
+        self._process = subprocess.Popen(self._command, env=os.environ, stderr=self._log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self._process.send_signal(number)

@@ -46,7 +46,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 'anchors': {},  # name -> {'manifest': a rated one, 'count': images}
                 'raters': 20,  # places
                 'votes_per_item': 15,  # of each image or pair
-                'per_session': 150,  # answers; 30 minutes is the longest that people should rate
+                'per_session': 150,  # answers
+                'session_minutes': 30.0,  # the longest that people should rate at a stretch
                 'training': 5,
                 'gold_share': 0.05,  # questions with a known answer, per rated image or pair
                 'gold_pass': 0.7,  # raters with fewer of them right do not count

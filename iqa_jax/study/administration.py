@@ -1,12 +1,11 @@
 """What whoever runs a study does: create it, watch it, pause it, delete a rater's data."""
 
-import contextlib
 import secrets
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from iqa_jax.study import collected, schema
+from iqa_jax.study import collected, schema, sessions
 
 
 def create(
@@ -15,23 +14,26 @@ def create(
     design: str,
     images: Sequence[dict],
     items: Sequence[dict],
-    sessions: Sequence[Sequence[dict]],
+    places: Sequence[Sequence[dict]],
     votes_per_item: int,
+    session_minutes: float,
     break_seconds: float,
     about: dict,
     now: float,
 ) -> None:
-    """Writes a study: images, items and every rater's sessions as `plan.make` gives them.
+    """Writes a study: images, items and every rater's `places`, sessions as `plan.make` gives them.
 
     `images`: {'label', 'image_id', 'file', 'media', 'sha256', 'width', 'height'}; `items`: {'kind',
-    'image_a', 'image_b' (indices into images, None), 'low', 'high'}; `about`: JSON kept as it is.
+    'image_a', 'image_b' (indices into images, None), 'low', 'high'}; `session_minutes`: 0 for any
+    length; `about`: JSON kept as it is.
     """
 
     def fill(db: sqlite3.Connection) -> None:
         settings = {
             'design': design, 'votes_per_item': votes_per_item, 'about': about, 'paused': False,
-            'created': now, 'token': secrets.token_urlsafe(18),
-            'admin_token': secrets.token_urlsafe(18),
+            'created': now, 'token': secrets.token_urlsafe(18), 'named': 0,
+            'admin_token': secrets.token_urlsafe(18), 'session_minutes': session_minutes,
+            'break_seconds': break_seconds,
         }  # fmt: skip
         for key, value in settings.items():
             schema.set_setting(db, key, value)
@@ -45,30 +47,13 @@ def create(
             f'INSERT INTO items VALUES (?{", ?" * len(names)})',
             [(n, *(item[name] for name in names)) for n, item in enumerate(items)],
         )
-        for number, planned in enumerate(sessions):
-            _add_place(db, number, planned, break_seconds)
+        for number, planned in enumerate(places):
+            db.execute('INSERT INTO raters (number, rater_id) VALUES (?, ?)', (number, _new_id(db)))
+            for place, session in enumerate(planned):
+                sessions.add(db, number, place, session)
         schema.log(db, now, None, 'created', {'images': len(images), 'items': len(items)})
 
     schema.build(path, fill)
-
-
-def _add_place(
-    db: sqlite3.Connection, number: int, planned: Sequence[dict], break_seconds: float
-) -> None:
-    db.execute(
-        'INSERT INTO raters (number, rater_id) VALUES (?, ?)', (number, f'rater_{number + 1:03d}')
-    )
-    for place, session in enumerate(planned):
-        sql = 'INSERT INTO sessions (rater, place, trials) VALUES (?, ?, ?)'
-        at = db.execute(sql, (number, place, len(session['trials']))).lastrowid
-        db.executemany(
-            'INSERT INTO trials VALUES (?, ?, ?, ?)',
-            [(at, trial, item, side) for trial, (item, side) in enumerate(session['trials'])],
-        )
-        db.executemany(
-            'INSERT INTO breaks (session, trial, seconds) VALUES (?, ?, ?)',
-            [(at, trial, break_seconds) for trial in session['breaks']],
-        )
 
 
 def status(db: sqlite3.Connection) -> dict:
@@ -76,7 +61,7 @@ def status(db: sqlite3.Connection) -> dict:
     needed, missing = _missing(db)
     progress = db.execute(
         'SELECT r.rater_id, r.joined, r.finished, r.code, '
-        '(SELECT SUM(trials) FROM sessions WHERE rater = r.number) AS trials, '
+        '(SELECT COALESCE(SUM(trials), 0) FROM sessions WHERE rater = r.number) AS trials, '
         '(SELECT COUNT(*) FROM answers a JOIN sessions s ON s.number = a.session '
         ' WHERE s.rater = r.number) AS answers, '
         '(SELECT MAX(received) FROM answers a JOIN sessions s ON s.number = a.session '
@@ -90,6 +75,7 @@ def status(db: sqlite3.Connection) -> dict:
         'design': schema.setting(db, 'design'),
         'paused': schema.setting(db, 'paused'),
         'places': count,
+        'free': count - len(raters),
         'joined': len(raters),
         'finished': sum(rater['finished'] is not None for rater in raters),
         'answers': sum(rater['answers'] for rater in raters),
@@ -117,24 +103,26 @@ def set_paused(db: sqlite3.Connection, paused: bool, now: float) -> dict:
 
 
 def delete_rater(db: sqlite3.Connection, rater_id: str, now: float) -> dict:
-    """Deletes everything that a rater gave; the place is free again: {'answers': deleted}.
+    """Deletes everything that a rater gave: {'answers': deleted}.
 
-    The log keeps that somebody was deleted, not who. Raises ValueError for an unknown rater.
+    The place is free again, for somebody with another number. The log keeps that somebody was
+    deleted, not who. Raises ValueError for an unknown rater.
     """
-    row = db.execute('SELECT number FROM raters WHERE rater_id = ?', (rater_id,)).fetchone()
-    if row is None:
-        raise ValueError(f'This study has no rater {rater_id!r}; its status lists them.')
     mine = 'session IN (SELECT number FROM sessions WHERE rater = ?)'
-    number = (row['number'],)
+    number = (_joined(db, rater_id),)
     deleted = db.execute(f'DELETE FROM answers WHERE {mine}', number).rowcount
     db.execute(f'UPDATE breaks SET began = NULL, finished = NULL WHERE {mine}', number)
     db.execute(
         'UPDATE sessions SET began = NULL, finished = NULL, screen = NULL WHERE rater = ?', number
     )
     db.execute(
-        'UPDATE raters SET key = NULL, joined = NULL, finished = NULL, code = NULL, '
-        'questionnaire = NULL WHERE number = ?', number,
+        'UPDATE raters SET rater_id = ?, key = NULL, joined = NULL, finished = NULL, code = NULL, '
+        'questionnaire = NULL WHERE number = ?', (_new_id(db), *number),
     )  # fmt: skip
+    # Of somebody who gave all trials away without an answer no work is left.
+    db.execute(
+        'DELETE FROM raters WHERE number = ? AND number NOT IN (SELECT rater FROM sessions)', number
+    )
     db.execute('DELETE FROM events WHERE rater = ?', number)
     schema.log(db, now, None, 'rater_deleted', {'answers': deleted})
     return {'answers': deleted}
@@ -146,47 +134,34 @@ def release(db: sqlite3.Connection, rater_id: str, now: float) -> dict:
     The answers stay, the rater's work counts as finished. Raises ValueError for an unknown rater
     and for one with nothing left.
     """
-    row = db.execute('SELECT number FROM raters WHERE rater_id = ?', (rater_id,)).fetchone()
-    if row is None:
-        raise ValueError(f'This study has no rater {rater_id!r}; its status lists them.')
-    old = row['number']
-    open_sessions = db.execute(
-        'SELECT * FROM sessions WHERE rater = ? AND finished IS NULL ORDER BY place', (old,)
-    ).fetchall()
-    if not open_sessions:
-        raise ValueError(f'{rater_id} has answered everything; there is nothing to release.')
-    training = _plan_of(db, "i.kind = 'training' AND s.rater = ? AND s.place = 0", old)
-    waits = [
-        part for session in open_sessions
-        if (part := _plan_of(
-            db, "i.kind != 'training' AND s.number = ? AND a.value IS NULL", session['number']
-        ))
-    ]  # fmt: skip
+    old = _joined(db, rater_id)
     number = db.execute('SELECT MAX(number) + 1 FROM raters').fetchone()[0]
-    planned = [{'trials': part, 'breaks': []} for part in waits]
-    planned[0]['trials'] = training + planned[0]['trials']
-    _add_place(db, number, planned, 0.0)
-    for session in open_sessions:
-        db.execute(
-            'UPDATE sessions SET finished = ?, began = COALESCE(began, ?), '
-            "screen = COALESCE(screen, '{}') WHERE number = ?", (now, now, session['number']),
-        )  # fmt: skip
-    given = sum(map(len, waits))
+    db.execute('INSERT INTO raters (number, rater_id) VALUES (?, ?)', (number, _new_id(db)))
+    given = sessions.hand_over(db, old, number, now)
+    if not given:
+        raise ValueError(f'{rater_id} has answered everything; there is nothing to release.')
     schema.log(db, now, old, 'released', {'trials': given})
     return {'trials': given}
 
 
-def _plan_of(db: sqlite3.Connection, where: str, value: int) -> list[tuple[int, int]]:
-    rows = db.execute(
-        'SELECT t.item, t.swapped FROM trials t JOIN items i ON i.number = t.item '
-        'JOIN sessions s ON s.number = t.session '
-        'LEFT JOIN answers a ON a.session = t.session AND a.trial = t.trial '
-        f'WHERE {where} ORDER BY t.session, t.trial', (value,),
-    )  # fmt: skip
-    return [(row['item'], row['swapped']) for row in rows]
+def _joined(db: sqlite3.Connection, rater_id: str) -> int:
+    """The number of a rater; raises ValueError where nobody is called so."""
+    sql = 'SELECT number FROM raters WHERE rater_id = ? AND key IS NOT NULL'
+    if (row := db.execute(sql, (rater_id,)).fetchone()) is None:
+        raise ValueError(f'This study has no rater {rater_id!r}; its status lists them.')
+    return row['number']
 
 
-def truncate_log(db: sqlite3.Connection) -> None:
-    """Empties the write-ahead log, which may still hold what was deleted."""
-    with contextlib.suppress(sqlite3.OperationalError):  # a reader is busy: the next one does it
-        db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+def _new_id(db: sqlite3.Connection) -> str:
+    """A name that nobody had before: an old one would mean two people, one of them deleted."""
+    number = schema.setting(db, 'named') + 1
+    schema.set_setting(db, 'named', number)
+    return f'rater_{number:03d}'
+
+
+def truncate_log(db: sqlite3.Connection) -> bool:
+    """Empties the write-ahead log, which may still hold what was deleted; False if it is in use."""
+    try:
+        return not db.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()[0]
+    except sqlite3.OperationalError:
+        return False

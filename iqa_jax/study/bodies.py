@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -60,7 +59,7 @@ def screen(body: dict) -> dict:
         raise Refused(f'screen must have {", ".join(_NUMBERS)}.', 400)
     for name, (low, high) in _NUMBERS.items():
         value = given[name]
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        if type(value) not in (int, float) or not low <= value <= high:
             raise Refused(f'screen.{name} must be a number from {low} to {high}.', 400)
     return given
 

@@ -1,6 +1,7 @@
 """The tables of a study's database, how it is opened, and how it is checked."""
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
@@ -10,7 +11,7 @@ from pathlib import Path
 from iqa_jax.runtime import artifacts
 
 DATABASE, IMAGES = 'study.sqlite', 'images'  # in a study's folder
-VERSION = 1  # stored as user_version; a database of another version is refused
+VERSION = 2  # stored as user_version; a database of another version is refused
 _TABLES = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
@@ -75,6 +76,7 @@ CREATE TABLE events (
   kind TEXT NOT NULL,
   detail TEXT NOT NULL
 );
+CREATE INDEX events_of_rater ON events (rater);
 """
 
 
@@ -116,6 +118,9 @@ def connect(path: str | Path) -> sqlite3.Connection:
         for pragma in ('journal_mode=WAL', 'synchronous=FULL', 'foreign_keys=ON',
                        'secure_delete=ON'):  # fmt: skip
             db.execute(f'PRAGMA {pragma}')
+    except sqlite3.OperationalError:  # a folder that cannot be written, a lock: `said` tells
+        db.close()
+        raise
     except sqlite3.DatabaseError as error:
         db.close()
         raise ValueError(f'{path} is not an intact study: {error}.') from error
@@ -123,6 +128,31 @@ def connect(path: str | Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+@contextlib.contextmanager
+def creating(folder: str | Path) -> Iterator[None]:
+    """Holds a study's folder, which is made, so that programs started at once make one study."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)  # the lock ends with it, and with a killed process
+
+
+@contextlib.contextmanager
+def said(folder: str | Path) -> Iterator[None]:
+    """Turns what SQLite reports about a study, such as a full disk, into a ValueError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ValueError(
+            f'{Path(folder) / DATABASE} cannot be read or written: {error}; see that the folder '
+            'can be written, that the disk has space and that no other program locks the file. '
+            'What was acknowledged before is kept.'
+        ) from error
 
 
 def check(db: sqlite3.Connection, where: str | Path) -> None:

@@ -6,6 +6,7 @@ images are found by number alone, so no path ever comes from a browser.
 
 import asyncio
 import contextlib
+import hashlib
 import hmac
 import importlib.resources
 import json
@@ -14,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import h11
 from absl import logging
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from iqa_jax.runtime import artifacts
 from iqa_jax.study import administration, bodies, designs, refusals, schema, store, texts
 from iqa_jax.study.writer import Writer
 
@@ -48,15 +51,17 @@ def make_app(folder: str | Path, words: dict) -> Callable:
     """The ASGI application for the study in `folder`, with the `words` of `texts.read`.
 
     Raises:
-      ValueError: there is no study, or its database is damaged.
+      ValueError: there is no study, or its database or an image of it is damaged.
     """
     folder = Path(folder)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.writer = Writer(folder / schema.DATABASE)
-        yield
-        app.state.writer.close()
+        try:
+            yield
+        finally:  # after a second Ctrl-C too, or the thread would keep the process alive
+            app.state.writer.close()
 
     posts = {'answer': _answer, 'state': _state, 'begin': _begin, 'break': _end_break,
              'event': _event, 'join': _join}  # fmt: skip
@@ -87,7 +92,21 @@ def make_app(folder: str | Path, words: dict) -> Callable:
         str(row['number']): (folder / schema.IMAGES / row['file'], row['media'], row['sha256'])
         for row in images
     }
+    for file, digest in {(file, digest) for file, _, digest in app.state.images.values()}:
+        _check_image(file, digest)
     return _with_headers(app)
+
+
+def _check_image(file: Path, digest: str) -> None:
+    """Raises artifacts.DamagedArtifact for an image that people would not see as it was stored."""
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise artifacts.DamagedArtifact(
+            f'{file} cannot be read: {error}; restore it from a copy.'
+        ) from error
+    if found != digest:
+        raise artifacts.DamagedArtifact(f'{file} is damaged; restore it from a copy.')
 
 
 def _facts(design: str, images: list[dict]) -> dict:
@@ -185,7 +204,10 @@ async def _event(request: Request) -> Response:
 
 async def _status(request: Request) -> Response:
     # By a connection of its own: counting must not keep answers waiting.
-    found = await asyncio.to_thread(_read_status, request.app.state.database)
+    try:
+        found = await asyncio.to_thread(_read_status, request.app.state.database)
+    except ValueError as error:
+        raise store.Refused(str(error), 503) from error
     return _json(found | {'refused': dict(request.app.state.tally.all)})
 
 
@@ -242,7 +264,8 @@ def _with_headers(app: Callable) -> Callable:
                 if not any(name == b'cache-control' for name, _ in headers):
                     headers.append((b'cache-control', b'no-store'))
                 message = message | {'headers': headers}
-            await send(message)
+            with contextlib.suppress(h11.LocalProtocolError):  # uvicorn has refused the body itself
+                await send(message)
 
         await app(scope, receive, send_more)
 

@@ -1,5 +1,6 @@
 """Runs the rating page's server until it is stopped."""
 
+import contextlib
 import socket
 
 import uvicorn
@@ -41,9 +42,17 @@ def is_local(host: str) -> bool:
 
 
 def serve(app: object, bound: socket.socket) -> None:
-    """Serves until Ctrl-C or SIGTERM, whose handlers run after the last answers are on the disk."""
+    """Serves until Ctrl-C or SIGTERM, whose handlers run after the last answers are on the disk.
+
+    Raises:
+      ValueError: the server could not begin; its log says why.
+    """
     config = uvicorn.Config(
-        app, log_level='warning', access_log=False, server_header=False, lifespan='on',
+        app, log_level='error', access_log=False, server_header=False, lifespan='on', http='h11',
         limit_concurrency=_AT_ONCE, timeout_keep_alive=30, timeout_graceful_shutdown=5,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[bound])
+    server = uvicorn.Server(config)
+    with contextlib.suppress(SystemExit):  # uvicorn's own way to say that it could not begin
+        server.run(sockets=[bound])
+    if not server.started:
+        raise ValueError('The server of the rating page could not begin; see the lines above.')

@@ -11,10 +11,11 @@ import re
 import secrets
 import sqlite3
 
-from iqa_jax.study import designs, schema
+from iqa_jax.study import designs, schema, sessions
 
 _KEY = re.compile(r'[0-9a-f]{32}')
 PRELOADED = 4  # images of trials to come that the browser may fetch ahead
+MOST_EVENTS = 10_000  # of one rater
 EVENTS = ('screen', 'hidden', 'too_small', 'image_failed')  # what a page may report
 
 
@@ -58,7 +59,7 @@ def begin(db: sqlite3.Connection, key: object, screen: dict, now: float) -> dict
         )
         schema.log(db, now, rater['number'], 'session', {'place': session['place']})
     elif session and json.loads(session['screen']) != screen:
-        schema.log(db, now, rater['number'], 'screen', screen)
+        _note(db, now, rater['number'], 'screen', screen)
     return state(db, key, now)
 
 
@@ -79,11 +80,11 @@ def answer(
     rater = _rater(db, key)
     place = (session, trial)
     planned = db.execute(
-        'SELECT s.began, s.finished FROM trials t JOIN sessions s ON s.number = t.session '
+        'SELECT s.began FROM trials t JOIN sessions s ON s.number = t.session '
         'WHERE t.session = ? AND t.trial = ? AND s.rater = ?', (*place, rater['number']),
     ).fetchone()  # fmt: skip
     if not planned:
-        raise Refused('This trial is not one of yours.', 404)
+        raise Refused('This trial is not one of yours, or no longer.', 404)
     try:
         number = designs.find(schema.setting(db, 'design'))[1](value)
     except ValueError as error:
@@ -92,12 +93,10 @@ def answer(
     if kept := db.execute(sql, place).fetchone():
         said = 'repeated' if kept['value'] == number else 'different'
         if said == 'different':
-            schema.log(db, now, rater['number'], 'different_answer', {'place': place})
+            _note(db, now, rater['number'], 'different_answer', {'place': place})
         return {'answer': said} | state(db, key, now)
     _check_open(db)
-    due = _next_trial(db, session)
-    if planned['finished'] is not None:
-        raise Refused('This session is over.')
+    due = sessions.next_trial(db, session)
     if planned['began'] is None or trial != due:
         raise Refused(f'Trial {trial} is not due; the next is trial {due}.')
     if _break(db, session, trial):
@@ -115,7 +114,7 @@ def end_break(db: sqlite3.Connection, key: object, session: int, trial: int, now
     due = _session(db, rater)
     pause = _break(db, session, trial)
     if due and due['number'] == session and pause:
-        if pause['began'] is None or now < pause['began'] + pause['seconds'] - 1:
+        if pause['began'] is None or _rest_left(pause, now) > 1:
             raise Refused('The break is not over yet.')
         db.execute(
             'UPDATE breaks SET finished = ? WHERE session = ? AND trial = ?', (now, session, trial)
@@ -128,10 +127,15 @@ def event(db: sqlite3.Connection, key: object, kind: object, detail: dict, now: 
     if kind not in EVENTS:
         raise Refused(f'An event is one of {", ".join(EVENTS)}.', 400)
     rater = _rater(db, key)
-    count = 'SELECT COUNT(*) FROM events WHERE rater = ?'
-    if db.execute(count, (rater['number'],)).fetchone()[0] < 10_000:  # a page gone wild
-        schema.log(db, now, rater['number'], kind, detail)
+    _note(db, now, rater['number'], kind, detail)
     return {}
+
+
+def _note(db: sqlite3.Connection, now: float, rater: int, kind: str, detail: dict) -> None:
+    """Logs what a page may report as often as it likes, but not of a page gone wild."""
+    count = 'SELECT COUNT(*) FROM events WHERE rater = ?'
+    if db.execute(count, (rater,)).fetchone()[0] < MOST_EVENTS:
+        schema.log(db, now, rater, kind, detail)
 
 
 def state(db: sqlite3.Connection, key: object, now: float) -> dict:
@@ -141,28 +145,29 @@ def state(db: sqlite3.Connection, key: object, now: float) -> dict:
     Gold questions look like all others.
     """
     rater = _rater(db, key)
-    session = _session(db, rater)
-    sessions = db.execute(
-        'SELECT COUNT(*) FROM sessions WHERE rater = ?', (rater['number'],)
-    ).fetchone()[0]
-    found = {'rater_id': rater['rater_id'], 'sessions': sessions}
+    session, paused = _session(db, rater), schema.setting(db, 'paused')
+    if session and not paused and sessions.end_in_time(db, session, now):
+        session = _session(db, rater)
+    sql = 'SELECT COUNT(*) FROM sessions WHERE rater = ?'
+    count = db.execute(sql, (rater['number'],)).fetchone()[0]
+    found = {'rater_id': rater['rater_id'], 'sessions': count}
     if not session:
         return found | {'step': 'done', 'code': rater['code']}
     found |= {'place': session['place'], 'total': session['trials']}
-    if schema.setting(db, 'paused'):
+    if paused:
         return found | {'step': 'paused'}
     if session['began'] is None:
-        return found | {'step': 'begin'}
+        about = {'minutes': schema.setting(db, 'session_minutes')}
+        return found | {'step': 'begin', 'practice': _practice(db, session['number'])} | about
     number = session['number']
-    due = _next_trial(db, number)
+    due = sessions.next_trial(db, number)
     found |= {'session': number, 'trial': due}
     if pause := _break(db, number, due):
         if pause['began'] is None:
             db.execute(
                 'UPDATE breaks SET began = ? WHERE session = ? AND trial = ?', (now, number, due)
             )
-        over = (pause['began'] or now) + pause['seconds']
-        return found | {'step': 'break', 'seconds': max(0.0, over - now)}
+        return found | {'step': 'break', 'seconds': _rest_left(pause, now)}
     coming = _coming(db, number, due)
     first = coming[0]
     return found | {
@@ -224,10 +229,18 @@ def _session(db: sqlite3.Connection, rater: sqlite3.Row) -> sqlite3.Row | None:
     ).fetchone()
 
 
-def _next_trial(db: sqlite3.Connection, session: int) -> int:
-    """Answers come in order, so the next trial follows the last answer."""
-    sql = 'SELECT COALESCE(MAX(trial) + 1, 0) FROM answers WHERE session = ?'
-    return db.execute(sql, (session,)).fetchone()[0]
+def _practice(db: sqlite3.Connection, session: int) -> int:
+    """How many of a session's trials are practice."""
+    return db.execute(
+        'SELECT COUNT(*) FROM trials t JOIN items i ON i.number = t.item '
+        "WHERE t.session = ? AND i.kind = 'training'", (session,),
+    ).fetchone()[0]  # fmt: skip
+
+
+def _rest_left(pause: sqlite3.Row, now: float) -> float:
+    """Seconds that a break still lasts; a clock that was set back ends it."""
+    passed = 0.0 if pause['began'] is None else now - pause['began']
+    return max(0.0, pause['seconds'] - passed) if passed >= 0 else 0.0
 
 
 def _break(db: sqlite3.Connection, session: int, trial: int) -> sqlite3.Row | None:

@@ -1,6 +1,8 @@
 """The words of a study, which its owner writes: consent, questionnaire, instructions, thanks."""
 
 import importlib.resources
+import math
+import unicodedata
 from pathlib import Path
 
 SECTIONS = ('title', 'consent', 'questionnaire', 'instructions', 'thanks')
@@ -70,7 +72,9 @@ def _checked(question: dict, value: object) -> object:
     elif kind == 'choice':
         good = isinstance(value, str) and value in question['choices']
     else:
-        good = isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
+        # Not isprintable: it refuses the joiners that several scripts are written with.
+        good = isinstance(value, str) and 0 < len(value) <= 500
+        good = good and not any(unicodedata.category(c) in ('Cc', 'Cs') for c in value)
     if not good:
         raise ValueError(f'Please answer the question "{question["question"]}".')
     return value
@@ -81,6 +85,8 @@ def _question(line: str, where: str | Path) -> dict:
     if len(parts) != 3 or not all(parts):
         raise ValueError(f'{where}: write "name | question | kind", not "{line}".')
     name, question, kind = parts
+    if not name.rstrip('?'):
+        raise ValueError(f'{where}: the question of "{line}" has no name.')
     found = {'name': name.rstrip('?'), 'question': question, 'required': not name.endswith('?')}
     found |= {'low': 0.0, 'high': 0.0, 'choices': []}
     if kind == 'text':
@@ -89,7 +95,9 @@ def _question(line: str, where: str | Path) -> dict:
         try:
             low, high = map(float, kind.split()[1:])
         except ValueError:
-            raise ValueError(f'{where}: write "number LOW HIGH", not "{kind}".') from None
+            low, high = math.nan, math.nan
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(f'{where}: write "number LOW HIGH", not "{kind}".')
         return found | {'kind': 'number', 'low': low, 'high': high}
     choices = [choice.strip() for choice in kind.split('/')]
     if len(choices) < 2 or not all(choices):

@@ -86,10 +86,20 @@ def _status(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
     paused = ', paused' if found['paused'] else ''
     _say(
         f'{found["missing"]:,} of {found["needed"]:,} ratings are missing, {found["joined"]} of '
-        f'{found["places"]} raters joined, {found["finished"]} finished{paused} '
+        f'{found["places"]} raters joined, {found["finished"]} finished{paused}{no_place(found)} '
         f'-> {workdir / "status.json"}'
     )
     return found
+
+
+def no_place(status: dict) -> str:
+    """What to do when ratings are missing and nobody can join any more; '' otherwise."""
+    if status['free'] or not status['missing']:
+        return ''
+    return (
+        '; all places are taken: if somebody has stopped, config.people.command=release gives '
+        'what is left to a new place'
+    )
 
 
 def _pause(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
@@ -109,14 +119,18 @@ def _resume(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
 def _delete(db: sqlite3.Connection, rater: str, workdir: Path) -> dict:
     with schema.transaction(db):
         found = administration.delete_rater(db, rater, time.time())
-    administration.truncate_log(db)
+    if not administration.truncate_log(db):
+        _say(
+            f'another program reads the study, so {schema.DATABASE}-wal may still hold what was '
+            'deleted until the page and all commands have ended'
+        )
     for name in _PERSONAL:
         artifacts.forget(workdir / name)
     for name in EXPORTS:
         artifacts.forget(workdir / 'export' / name)
     _say(
         f'deleted {rater} with {found["answers"]:,} answers, and the exports and tables that held '
-        'them; the place is free again'
+        'them; the place is free again, under another number'
     )
     return found
 

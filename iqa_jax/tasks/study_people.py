@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shlex
 import sqlite3
 import sys
@@ -25,7 +26,8 @@ from iqa_jax.tasks import (
 
 PEOPLE_KEYS = {
     'design', 'anchors', 'raters', 'votes_per_item', 'per_session', 'training', 'gold_share',
-    'gold_pass', 'break_every', 'break_seconds', 'texts', 'host', 'port', 'command', 'rater',
+    'gold_pass', 'session_minutes', 'break_every', 'break_seconds', 'texts', 'host', 'port',
+    'command', 'rater',
 }  # fmt: skip
 # What may change while a study runs; all else was fixed when it was created.
 _FREE = {'gold_pass', 'texts', 'host', 'port', 'command', 'rater'}
@@ -47,17 +49,22 @@ def run_people(config: dict, given: dict, workdir: Path) -> dict:
         raise ValueError(f"config.serve={config['serve']!r}; use 'page' or ''.")
     if not 0 <= people['gold_pass'] <= 1:
         raise ValueError(f'config.people.gold_pass={people["gold_pass"]} must be in 0..1.')
+    for key in ('session_minutes', 'break_seconds'):
+        if not 0 <= people[key] < math.inf:
+            raise ValueError(f'config.people.{key}={people[key]} must be 0 or more.')
     words = texts.read(people['texts'])
-    if not (workdir / schema.DATABASE).is_file():
-        _create(config, given, workdir)
-    with contextlib.closing(schema.connect(workdir / schema.DATABASE)) as db:
-        schema.check(db, workdir / schema.DATABASE)
-        _check_same(db, given, workdir, refuse=not config['serve'])
-        if people['command']:
-            return study_admin.do(people['command'], people['rater'], db, workdir)
-        if not config['serve']:
-            return _aggregate(config, given, db, workdir)
-    return study_admin.open_page(people, words, workdir)
+    with schema.said(workdir):
+        with schema.creating(workdir):
+            if not (workdir / schema.DATABASE).is_file():
+                _create(config, given, workdir)
+        with contextlib.closing(schema.connect(workdir / schema.DATABASE)) as db:
+            schema.check(db, workdir / schema.DATABASE)
+            _check_same(db, given, workdir, refuse=not config['serve'])
+            if people['command']:
+                return study_admin.do(people['command'], people['rater'], db, workdir)
+            if not config['serve']:
+                return _aggregate(config, given, db, workdir)
+        return study_admin.open_page(people, words, workdir)
 
 
 def _fixed(given: dict) -> dict:
@@ -71,6 +78,9 @@ def _create(config: dict, given: dict, workdir: Path) -> None:
     people = config['people']
     found, entries = study_items.collect(config)
     places = list(dict.fromkeys(place for entry in entries for place in entry['images']))
+    # By lot: in their own order the numbers, which a browser sees, would tell what is gold.
+    lot = np.random.default_rng([config['seed'], 8]).permutation(len(places))
+    places = [places[i] for i in lot]
     numbers = {
         kind: [n for n, entry in enumerate(entries) if entry['kind'] == kind]
         for kind in ('rating', 'anchor', 'training', 'gold')
@@ -92,8 +102,8 @@ def _create(config: dict, given: dict, workdir: Path) -> None:
     ]
     administration.create(
         workdir / schema.DATABASE, design=people['design'], images=images,
-        items=[{'image_b': None} | item for item in items], sessions=sessions,
-        votes_per_item=people['votes_per_item'], break_seconds=people['break_seconds'],
+        items=[{'image_b': None} | item for item in items], places=sessions,
+        **{key: people[key] for key in ('votes_per_item', 'session_minutes', 'break_seconds')},
         about={'config': _fixed(given), 'versions': artifacts.versions()}, now=time.time(),
     )  # fmt: skip
     logging.info('Created a study of %d images for %d raters.', len(images), people['raters'])
@@ -119,7 +129,8 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
     start, status = time.monotonic(), administration.status(db)
     if status['missing']:
         print(
-            f'study: {status["missing"]:,} of {status["needed"]:,} ratings are missing; '
+            f'study: {status["missing"]:,} of {status["needed"]:,} ratings are missing'
+            f'{study_admin.no_place(status)}; '
             f'open the rating page by: {_command(config["people"], workdir)}',
             file=sys.stderr,
         )
@@ -146,6 +157,9 @@ def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path)
         'headline': f'{"choices" if paired else "votes"} of people, {counts["headline"]}',
         'artifact': 'rated.parquet',
     }
+    with schema.transaction(db):
+        detail = {'excluded': counts['excluded'], 'gold_pass': config['people']['gold_pass']}
+        schema.log(db, time.time(), None, 'aggregated', detail)
     return stage.finish(summary, outputs)
 
 

@@ -1,12 +1,13 @@
 """Tiny studies, and an ASGI application called without a socket, for the tests of this folder."""
 
 import asyncio
+import hashlib
 import json
 import pathlib
 import time
 import zlib
 
-from iqa_jax.study import administration, plan, schema, texts
+from iqa_jax.study import administration, plan, schema, store, texts
 
 CONSENT = {'consent': True, 'questionnaire': {'vision': 'yes', 'colour': 'no'}}
 SCREEN = {
@@ -38,15 +39,16 @@ def make(
 ) -> pathlib.Path:
     """A study of `items` rated by everybody, one practice trial, and gold with a share."""
     settings = {
-        'per_session': 100, 'gold_share': 0.0, 'break_every': 0, 'break_seconds': 0.0,
-        'name': 'image', 'picture': png(), 'size': (4, 3),
+        'per_session': 100, 'session_minutes': 0.0, 'gold_share': 0.0, 'break_every': 0,
+        'break_seconds': 0.0, 'name': 'image', 'picture': png(), 'size': (4, 3),
     } | changes  # fmt: skip
     pair = design == 'pair_choice'
     (folder / 'images').mkdir(parents=True)
     (folder / 'images/only.png').write_bytes(settings['picture'])
+    digest = hashlib.sha256(settings['picture']).hexdigest()
     images = [
         {'label': '', 'image_id': f'{settings["name"]}_{n}', 'file': 'only.png',
-         'media': 'image/png', 'sha256': 'f' * 64, 'width': settings['size'][0],
+         'media': 'image/png', 'sha256': digest, 'width': settings['size'][0],
          'height': settings['size'][1]}
         for n in range(2 * items + 4)
     ]  # fmt: skip
@@ -63,8 +65,9 @@ def make(
         **{k: settings[k] for k in ('per_session', 'gold_share', 'break_every')},
     )  # fmt: skip
     administration.create(
-        folder / 'study.sqlite', design=design, images=images, items=entries, sessions=sessions,
-        votes_per_item=raters, break_seconds=settings['break_seconds'], about={}, now=time.time(),
+        folder / 'study.sqlite', design=design, images=images, items=entries, places=sessions,
+        votes_per_item=raters, about={}, now=time.time(),
+        **{k: settings[k] for k in ('session_minutes', 'break_seconds')},
     )  # fmt: skip
     return folder
 
@@ -72,6 +75,23 @@ def make(
 def key(number: int) -> str:
     """The secret of a rater."""
     return f'{number:032x}'
+
+
+def take_part(db, number=1, value=70.0, until=None):
+    """Joins and answers up to trial `until`; the last state."""
+    mine = key(number)
+    store.join(db, mine, {}, 0.0)
+    state = store.begin(db, mine, SCREEN, 1.0)
+    while state['step'] in ('trial', 'begin', 'break'):
+        if state['step'] == 'begin':
+            state = store.begin(db, mine, SCREEN, 1.0)
+        elif state['step'] == 'break':
+            state = store.end_break(db, mine, state['session'], state['trial'], 1e6)
+        elif state['trial'] == until:
+            break
+        else:
+            state = store.answer(db, mine, state['session'], state['trial'], value, 900, 2.0)
+    return state
 
 
 class Page:
@@ -99,6 +119,7 @@ class Page:
     def close(self) -> None:
         self._phase('shutdown')
         self.loop.run_until_complete(self._life)
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
     def call(

@@ -1,12 +1,10 @@
 """The rating page's server: what it answers to people, to mistakes and to attacks."""
 
+import asyncio
 import contextlib
 import json
-import pathlib
-import sqlite3
 import string
-import subprocess
-import sys
+import threading
 
 import hypothesis
 import pytest
@@ -15,7 +13,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip('starlette')
 
-from iqa_jax.study import bodies, server, serving, store, texts
+from iqa_jax.runtime import artifacts
+from iqa_jax.study import bodies, schema, server, serving, texts
 
 
 @pytest.fixture
@@ -165,9 +164,19 @@ def test_oversized_and_foreign_bodies(shared):
     assert shared.call('GET', path)[0] == 404
 
 
+def test_numbers_beyond_all_floats_are_refused(shared):
+    mine = {'rater': studies.key(1)}
+    for name in studies.SCREEN:
+        for huge in (10**400, -(10**400), 1e308):
+            screen = studies.SCREEN | {name: huge}
+            assert shared.post('begin', **mine, screen=screen)[0] == 400
+    place = {'session': 1, 'trial': 0, 'milliseconds': 5}
+    assert shared.post('answer', **mine, **place, value=10**400)[0] == 400
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-    | st.sampled_from([studies.key(1), 'left', '__proto__', '\ud800', '\0', '9' * 400]),
+    | st.sampled_from([studies.key(1), 'left', '__proto__', '\ud800', '\0', '9' * 400, 10**400]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
@@ -203,33 +212,74 @@ def test_no_path_is_an_error_of_the_server(shared, path):
     assert shared.get('image/' + path)[0] == 404 or path in map(str, range(16))
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(page, monkeypatch):
-    def full(*args):
-        raise sqlite3.OperationalError('database or disk is full')
+def test_a_disk_that_is_full_is_said_and_nothing_is_acknowledged(tmp_path, monkeypatch):
+    opened = []
+    real = schema.connect
+    monkeypatch.setattr(schema, 'connect', lambda path: opened.append(real(path)) or opened[-1])
+    page = studies.Page(studies.make(tmp_path / 'study', items=600, per_session=600))
+    mine = {'rater': studies.key(1)}
+    page.post('join', **mine, **studies.CONSENT)
+    at = page.post('begin', **mine, screen=studies.SCREEN)[1]
+    db, answer = opened[-1], {'value': 40, 'milliseconds': 700}  # the writer's
+    full = db.execute('PRAGMA page_count').fetchone()[0]
+    db.execute(f'PRAGMA max_page_count={full}')
+    status = 200
+    while status == 200:
+        place = {'session': at['session'], 'trial': at['trial']}
+        status, found = page.post('answer', **mine, **place, **answer)
+        at = found if status == 200 else at
+    assert (status, found['error']) == (503, 'This could not be stored; please try again.')
+    assert page.post('state', **mine)[1]['trial'] == place['trial'] > 0
+    db.execute(f'PRAGMA max_page_count={full + 1000}')
+    assert page.post('answer', **mine, **place, **answer)[1]['answer'] == 'stored'
+    page.close()
+    with contextlib.closing(real(tmp_path / 'study/study.sqlite')) as db:
+        schema.check(db, 'it')
+        rows = db.execute('SELECT trial FROM answers ORDER BY trial').fetchall()
+    assert [row['trial'] for row in rows] == list(range(place['trial'] + 1))
 
-    monkeypatch.setattr(store, 'join', full)
-    status, said = page.post('join', rater=studies.key(1), **studies.CONSENT)
-    assert status == 503 and 'try again' in said['error']
-    monkeypatch.undo()
-    assert page.post('join', rater=studies.key(1), **studies.CONSENT)[0] == 200
+
+def test_a_damaged_or_missing_image_is_refused_at_the_start(tmp_path):
+    file = studies.make(tmp_path / 'study') / 'images/only.png'
+    file.write_bytes(file.read_bytes()[:-1] + b'?')
+    with pytest.raises(artifacts.DamagedArtifact, match='only.png is damaged'):
+        server.make_app(tmp_path / 'study', texts.read(''))
+    file.unlink()
+    with pytest.raises(artifacts.DamagedArtifact, match='cannot be read'):
+        server.make_app(tmp_path / 'study', texts.read(''))
 
 
-@pytest.mark.parametrize(
-    ('text', 'word'),
-    [
-        ('hello', 'begin with a section'), ('[title]\nx\n[title]\n', 'twice'), ('[x]\n', 'none of'),
-        ('[title]\nx\n[consent]\n', 'lacks'),
-        ('[title]\n[consent]\n[questionnaire]\n[instructions]\n[thanks]\n', 'must not be empty'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b\n[instructions]\n[thanks]\n', 'a | b'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | number 1\n[instructions]\n[thanks]\n',
-         'number LOW HIGH'),
-        ('[title]\nx\n[consent]\nx\n[questionnaire]\na | b | c\n[instructions]\n[thanks]\n', '"c"'),
-    ],
-)  # fmt: skip
-def test_texts_that_cannot_be_used_are_refused(tmp_path, text, word):
-    (tmp_path / 'texts.txt').write_text(text)
-    with pytest.raises(ValueError, match=word.replace('|', r'\|')):
-        texts.read(tmp_path / 'texts.txt')
+def test_the_state_of_a_study_that_is_gone_is_no_error_of_the_server(tmp_path):
+    page = studies.Page(studies.make(tmp_path / 'study'))
+    (tmp_path / 'study/study.sqlite').rename(tmp_path / 'away')
+    status, _, data = page.call('GET', f'/{page.admin}/admin/status')
+    assert status == 503 and 'no study' in json.loads(data)['error']
+    page.close()
+
+
+def test_a_server_that_is_cut_off_ends_its_thread(tmp_path):
+    def writers() -> int:
+        return [thread.name for thread in threading.enumerate()].count('study writer')
+
+    before = writers()
+    page = studies.Page(studies.make(tmp_path / 'study'))
+    assert writers() == before + 1
+    page._life.cancel()  # as at a second Ctrl-C
+    with contextlib.suppress(asyncio.CancelledError):
+        page.loop.run_until_complete(page._life)
+    assert writers() == before
+    page.loop.close()
+
+
+def test_a_server_that_cannot_begin_says_so():
+    async def broken(scope, receive, send):
+        raise ValueError('no database')
+
+    with (
+        contextlib.closing(serving.listen('127.0.0.1', 0)) as bound,
+        pytest.raises(ValueError, match='could not begin'),
+    ):
+        serving.serve(broken, bound)
 
 
 def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
@@ -240,26 +290,3 @@ def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
     with pytest.raises(ValueError, match='host'):
         serving.listen('192.0.2.1', 0)
     assert serving.is_local('127.0.0.1') and not serving.is_local('0.0.0.0')
-
-
-def test_texts_keep_paragraphs_and_kinds_of_questions():
-    found = texts.read('')
-    assert len(found['consent']) == 3 and found['title']
-    kinds = {q['name']: (q['kind'], q['required']) for q in found['questionnaire']}
-    assert kinds['age'] == ('number', False) and kinds['vision'] == ('choice', True)
-    with pytest.raises(ValueError, match='cannot be read'):
-        texts.read('/nowhere.txt')
-
-
-def test_no_answer_is_lost_or_doubled_when_servers_are_killed():
-    """A small form of the benchmark: the real server is killed twice while five clients answer."""
-    script = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'study_load.py'
-    done = subprocess.run(
-        [sys.executable, str(script), '--clients=5', '--answers=300', '--kills=2'],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found['answers'], found['missing'], found['kills']) == (300, 0, 2)
-    assert found['lost'] == found['doubled'] == found['unasked'] == 0
-    assert all(found[what] > 0 for what in ('sent_twice', 'sent_ahead', 'hung_up', 'changed_late'))

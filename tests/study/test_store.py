@@ -12,38 +12,9 @@ from iqa_jax.runtime import artifacts
 from iqa_jax.study import administration, collected, designs, plan, schema, store
 
 
-@pytest.fixture
-def opened(tmp_path):
-    """Makes a study and opens its database."""
-    with contextlib.ExitStack() as stack:
-
-        def make(design='single_stimulus', **changes):
-            folder = studies.make(tmp_path / 'study', design, **changes)
-            return stack.enter_context(contextlib.closing(schema.connect(folder / 'study.sqlite')))
-
-        yield make
-
-
-def take_part(db, number=1, value=70.0, until=None):
-    """Joins and answers up to trial `until`; the last state."""
-    key = studies.key(number)
-    store.join(db, key, {}, 0.0)
-    state = store.begin(db, key, studies.SCREEN, 1.0)
-    while state['step'] in ('trial', 'begin', 'break'):
-        if state['step'] == 'begin':
-            state = store.begin(db, key, studies.SCREEN, 1.0)
-        elif state['step'] == 'break':
-            state = store.end_break(db, key, state['session'], state['trial'], 1e6)
-        elif state['trial'] == until:
-            break
-        else:
-            state = store.answer(db, key, state['session'], state['trial'], value, 900, 2.0)
-    return state
-
-
 def test_an_answer_counts_once(opened):
     db, key = opened(), studies.key(1)
-    at = take_part(db, until=2)
+    at = studies.take_part(db, until=2)
     first = store.answer(db, key, at['session'], 2, 40, 800, 5.0)
     again = store.answer(db, key, at['session'], 2, 40.0, 950, 6.0)
     other = store.answer(db, key, at['session'], 2, 41, 800, 7.0)
@@ -61,7 +32,7 @@ def test_an_answer_counts_once(opened):
 
 def test_the_database_itself_refuses_a_second_answer(opened):
     db = opened()
-    take_part(db, until=1)
+    studies.take_part(db, until=1)
     with pytest.raises(sqlite3.IntegrityError):
         db.execute('INSERT INTO answers SELECT * FROM answers')
     with pytest.raises(sqlite3.IntegrityError):  # to a trial that nobody planned
@@ -70,7 +41,7 @@ def test_the_database_itself_refuses_a_second_answer(opened):
 
 def test_answers_out_of_order_wait_for_their_turn(opened):
     db, key = opened(), studies.key(1)
-    at = take_part(db, until=1)
+    at = studies.take_part(db, until=1)
     for trial, code in ((2, 409), (6, 409), (7, 404), (-1, 404)):
         with pytest.raises(store.Refused) as refused:
             store.answer(db, key, at['session'], trial, 50, 1, 3.0)
@@ -78,10 +49,22 @@ def test_answers_out_of_order_wait_for_their_turn(opened):
     assert db.execute('SELECT COUNT(*) FROM answers').fetchone()[0] == 1
 
 
+def test_a_page_gone_wild_does_not_fill_the_log(opened, monkeypatch):
+    monkeypatch.setattr(store, 'MOST_EVENTS', 20)
+    db, key = opened(), studies.key(1)
+    at = studies.take_part(db, until=1)
+    for number in range(30):
+        store.event(db, key, 'hidden', {'number': number}, 5.0)
+        store.begin(db, key, studies.SCREEN | {'window_width': number}, 5.0)
+        assert store.answer(db, key, at['session'], 0, 1, 1, 5.0)['answer'] == 'different'
+    assert db.execute('SELECT COUNT(*) FROM events WHERE rater = 0').fetchone()[0] == 20
+    assert store.state(db, key, 6.0)['trial'] == 1
+
+
 def test_nobody_answers_for_another(opened):
     db = opened()
-    mine = take_part(db, 1, until=1)
-    take_part(db, 2, until=1)
+    mine = studies.take_part(db, 1, until=1)
+    studies.take_part(db, 2, until=1)
     with pytest.raises(store.Refused, match='not one of yours'):
         store.answer(db, studies.key(2), mine['session'], 1, 50, 1, 3.0)
     for stranger in (studies.key(9), 'x', None, ['a']):
@@ -102,7 +85,7 @@ def test_nobody_answers_for_another(opened):
 )
 def test_each_design_knows_its_answers(opened, design, good, bad):
     db, key = opened(design), studies.key(1)
-    at = take_part(db, value=good[0], until=1)
+    at = studies.take_part(db, value=good[0], until=1)
     for value in bad:
         with pytest.raises(store.Refused) as refused:
             store.answer(db, key, at['session'], 1, value, 1, 3.0)
@@ -128,14 +111,14 @@ def test_sessions_breaks_and_the_end(opened):
     assert store.end_break(db, key, at['session'], 3, 12.0)['step'] == 'trial'
     at = store.answer(db, key, at['session'], 3, 5, 1, 13.0)
     assert (at['step'], at['place']) == ('begin', 1)
-    at = take_part(db)
+    at = studies.take_part(db)
     assert at['step'] == 'done' and len(at['code']) == 8
     assert administration.status(db)['raters'][0]['answers'] == 7
 
 
 def test_what_is_shown_is_what_was_planned(opened):
     db, key = opened('pair_choice', items=8), studies.key(1)
-    at, shown = take_part(db, value='left', until=0), []
+    at, shown = studies.take_part(db, value='left', until=0), []
     while at['step'] == 'trial':
         shown.append(at['images'])
         at = store.answer(db, key, at['session'], at['trial'], 'left', 1, 2.0)
@@ -154,7 +137,7 @@ def test_what_is_shown_is_what_was_planned(opened):
 
 def test_a_paused_study_keeps_and_acknowledges_but_takes_nothing(opened):
     db, key = opened(), studies.key(1)
-    at = take_part(db, until=2)
+    at = studies.take_part(db, until=2)
     administration.set_paused(db, True, 3.0)
     assert store.state(db, key, 3.0)['step'] == 'paused'
     assert store.answer(db, key, at['session'], 1, 70, 1, 3.0)['answer'] == 'repeated'
@@ -167,50 +150,14 @@ def test_a_paused_study_keeps_and_acknowledges_but_takes_nothing(opened):
 def test_status_counts_what_is_missing_and_gold(opened):
     db = opened(items=10, gold_share=0.2)
     assert administration.status(db)['missing'] == administration.status(db)['needed'] == 20
-    take_part(db, 1, value=90.0)
-    take_part(db, 2, value=10.0, until=4)
+    studies.take_part(db, 1, value=90.0)
+    studies.take_part(db, 2, value=10.0, until=4)
     found = administration.status(db)
     first, second = found['raters']
     assert (first['gold'], first['gold_right']) == (2, 2) and first['answers'] == 13
     assert second['answers'] == 4 and second.get('gold_right', 0) == 0
     counted = collected.answers(db)
     assert found['missing'] == 20 - int((counted['kind'] == 'rating').sum())
-
-
-def test_deleting_a_rater_leaves_no_trace_of_the_answers(opened, tmp_path):
-    db = opened()
-    store.join(db, studies.key(1), {'note': 'a very personal remark'}, 0.0)
-    take_part(db, 1)
-    take_part(db, 2)
-    before = collected.digest(db)
-    assert administration.delete_rater(db, 'rater_001', 9.0) == {'answers': 7}
-    administration.truncate_log(db)
-    assert (
-        set(collected.answers(db)['rater_id']) == {'rater_002'} and collected.digest(db) != before
-    )
-    kept = b''.join(f.read_bytes() for f in (tmp_path / 'study').glob('study.sqlite*'))
-    assert b'personal remark' not in kept
-    with pytest.raises(store.Refused, match='does not know you'):
-        store.state(db, studies.key(1), 9.0)
-    assert store.join(db, studies.key(4), {}, 9.0) == {'rater_id': 'rater_001'}
-    assert take_part(db, 4)['step'] == 'done'
-    with pytest.raises(ValueError, match='rater_077'):
-        administration.delete_rater(db, 'rater_077', 9.0)
-
-
-def test_what_somebody_left_undone_goes_to_somebody_else(opened):
-    db = opened(items=6, per_session=3)
-    at = take_part(db, 1, until=2)
-    assert administration.release(db, 'rater_001', 5.0) == {'trials': 5}
-    with pytest.raises(store.Refused, match='over'):
-        store.answer(db, studies.key(1), at['session'], 2, 50, 1, 6.0)
-    assert store.state(db, studies.key(1), 6.0)['step'] == 'done'
-    take_part(db, 2)
-    assert administration.status(db)['missing'] == 5
-    assert take_part(db, 3)['rater_id'] == 'rater_003'
-    assert administration.status(db)['missing'] == 0
-    with pytest.raises(ValueError, match='nothing to release'):
-        administration.release(db, 'rater_001', 7.0)
 
 
 def test_a_damaged_or_foreign_database_is_refused(tmp_path):

@@ -3,6 +3,7 @@ import { screens } from './screens.js';
 import { showTrial, leaveTrial, refit } from './trial.js';
 
 const STORE = 'iqa_jax ' + location.pathname;
+const PATIENCE = 20000;  // milliseconds until a request without an answer is sent again
 const notice = document.getElementById('notice');
 const main = document.getElementById('screen');
 export const study = {};  // facts and words of the study, filled at the start
@@ -28,6 +29,7 @@ export function make(tag, attributes = {}, ...children) {
 
 export function show(...children) {
   main.replaceChildren(...children);
+  main.setAttribute('aria-label', main.querySelector('h1, header span')?.textContent || study.title?.join(' ') || '');
   main.focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
@@ -46,36 +48,39 @@ export function screenFacts() {
 }
 
 // Sends until the server has answered: what it acknowledged is on its disk.
-export async function send(name, body = {}) {
+export async function send(name, body = {}, tell = say) {
   const data = JSON.stringify({ rater: key, ...body });
   const headers = { 'Content-Type': 'application/json' };
   for (let pause = 500; ; pause = Math.min(2 * pause, 8000)) {
     try {
-      const response = await fetch(name, { method: 'POST', headers, body: data });
+      const signal = AbortSignal.timeout?.(PATIENCE);  // a connection can hang without an error
+      const response = await fetch(name, { method: 'POST', headers, body: data, signal });
       if (response.status < 500) {
-        say('');
-        return { status: response.status, body: await response.json() };
+        const found = await response.json();
+        tell('');
+        return { status: response.status, body: found };
       }
     } catch { /* no connection: the same as a server that is restarted */ }
-    say('No connection. Nothing is lost; trying again …');
+    tell('No connection. Nothing is lost; trying again …');
     await wait(pause);
   }
 }
 
 export function report(kind) {
-  if (key) send('event', { kind, screen: screenFacts() });
+  if (key) send('event', { kind, screen: screenFacts() }, () => {});
 }
 
-function remember(value) {
+// `stored`: what a later visit of the first page finds.
+function remember(value, stored = value) {
   key = value;
   history.replaceState(null, '', value ? '#' + value : location.pathname);
   try {
-    if (value) localStorage.setItem(STORE, value);
+    if (stored) localStorage.setItem(STORE, stored);
     else localStorage.removeItem(STORE);
   } catch { /* a browser that keeps nothing still has the address */ }
 }
 
-function remembered() {
+export function remembered() {
   try {
     return localStorage.getItem(STORE) || '';
   } catch {
@@ -88,8 +93,13 @@ export function newKey() {
   remember([...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(''));
 }
 
-export function startOver() {
-  remember('');
+// Leaves the rater of this page; of `stored`, if there is one, the browser still knows.
+export function forget(stored = '') {
+  remember('', stored);
+}
+
+export function startOver(stored = '') {
+  forget(stored);
   leaveTrial();
   say('');
   screens.consent();
@@ -126,14 +136,24 @@ window.addEventListener('resize', () => {
   clearTimeout(resized);
   resized = setTimeout(() => { if (current && current.step === 'trial') report('screen'); }, 1000);
 });
+// Two fingers enlarge the page without a change of the window.
+window.visualViewport?.addEventListener('resize', () => window.dispatchEvent(new Event('resize')));
 
 // Another window may have gone on meanwhile.
 document.addEventListener('visibilitychange', async () => {
   if (!current || current.step !== 'trial') return;
   if (document.hidden) { report('hidden'); return; }
   const { status, body } = await send('state');
-  if (status === 200 && (body.step !== 'trial' || body.trial !== current.trial)) follow(body);
+  const same = ['step', 'session', 'trial'].every((name) => body[name] === current[name]);
+  if (status === 200 && !same) follow(body);
 });
+
+// The same link may be opened in another window, or on another screen.
+async function resume(value) {
+  remember(value);
+  await refresh();
+  if (current && current.step === 'trial') report('screen');
+}
 
 async function start() {
   for (let pause = 500; !study.design; pause = Math.min(2 * pause, 8000)) {
@@ -147,10 +167,9 @@ async function start() {
   document.title = study.title.join(' ');
   const given = location.hash.slice(1);
   if (/^[0-9a-f]{32}$/.test(given)) {
-    remember(given);
-    await refresh();
+    await resume(given);
   } else if (remembered()) {
-    screens.welcome(async () => { remember(remembered()); await refresh(); });
+    screens.welcome(() => resume(remembered()), () => startOver(remembered()));
   } else screens.consent();
 }
 

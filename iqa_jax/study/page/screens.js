@@ -1,5 +1,7 @@
 // Every screen that is text: consent, questions, calibration, instructions, breaks, thanks.
-import { study, make, show, send, say, follow, refresh, screenFacts, newKey, startOver } from './page.js';
+import {
+  study, make, show, send, say, follow, refresh, screenFacts, newKey, remembered, forget, startOver,
+} from './page.js';
 import { space } from './trial.js';
 
 const paragraphs = (lines) => lines.map((line) => make('p', {}, line));
@@ -50,25 +52,33 @@ function answersOf(form) {
 
 function consent() {
   const agree = make('input', { type: 'checkbox', required: true, id: 'agree' });
+  const onward = make('button', { class: 'main' }, 'Continue');
   const form = make('form', {
     submit: async (event) => {
       event.preventDefault();
+      if (onward.disabled) return;  // a second click would take a second place
+      onward.disabled = true;
+      const before = remembered();
       newKey();
       const { status, body } = await send('join', { consent: true, questionnaire: answersOf(form) });
       if (status === 200) await refresh();
-      else { startOver(); say(body.error); }
+      else {  // what was filled in stays
+        forget(before);
+        onward.disabled = false;
+        say(body.error);
+      }
     },
   },
   ...study.questionnaire.map(field),
   make('label', { class: 'option', for: 'agree' }, agree, 'I have read this and I want to take part.'),
-  make('button', { class: 'main' }, 'Continue'));
+  onward);
   card(study.title.join(' '), ...paragraphs(study.consent), form);
 }
 
-function welcome(onward) {
+function welcome(onward, another) {
   card('Welcome back', make('p', {}, 'A session was begun in this browser.'),
     make('div', { class: 'row' }, button('Continue', onward),
-      make('button', { type: 'button', click: startOver }, 'I am somebody else')));
+      make('button', { type: 'button', click: another }, 'I am somebody else')));
 }
 
 function begin(state) {
@@ -78,8 +88,8 @@ function begin(state) {
 
 function sessionAgain(state) {
   card(`Session ${state.place + 1} of ${state.sessions}`,
-    make('p', {}, 'You have finished a session. Rest your eyes before you go on; you may also close '
-      + 'this page and come back later by the same link.'),
+    make('p', {}, 'The session before this one is over, and all your answers are stored. Rest your '
+      + 'eyes before you go on; you may also close this page and come back later by the same link.'),
     make('div', { class: 'row' }, button('Begin', () => calibration(state))));
 }
 
@@ -87,12 +97,10 @@ function calibration(state) {
   const size = make('p', { id: 'size', role: 'status' });
   const onward = button('Continue', () => { window.removeEventListener('resize', update); instructions(state); });
   function update() {
-    const { fits, need, have } = space();
+    const { fits, have, problem } = space();
     const facts = screenFacts();
     const now = `Your window: ${have[0]} × ${have[1]}, scale ${facts.device_pixel_ratio}.`;
-    size.textContent = fits ? now + ' That is large enough.'
-      : `${now} The images need ${need[0]} × ${need[1]}: please enlarge the window, turn the tablet, `
-      + 'or reduce the zoom of the browser.';
+    size.textContent = `${now} ${fits ? 'That is large enough.' : problem}`;
     size.className = fits ? '' : 'problem';
     onward.disabled = !fits;
   }
@@ -105,6 +113,14 @@ function calibration(state) {
   update();
 }
 
+function extent(state) {
+  const count = state.practice === 1 ? '' : ` ${state.practice}`;
+  const practice = state.practice ? `, the first${count} of them for practice` : '';
+  const minutes = state.minutes ? ` It ends after ${state.minutes} minutes at the latest; `
+    + 'what is left then waits for another session.' : '';
+  return `This session has ${state.total} answers${practice}.${minutes}`;
+}
+
 function instructions(state) {
   const onward = button('Begin', async () => {
     const { status, body } = await send('begin', { screen: screenFacts() });
@@ -113,7 +129,7 @@ function instructions(state) {
   });
   card('What to do', make('p', {}, TASKS[study.design]), ...paragraphs(study.instructions),
     make('p', {}, make('strong', {}, 'Keys: '), KEYS[study.design]),
-    make('p', {}, `This session has ${state.total} answers.`), make('div', { class: 'row' }, onward));
+    make('p', {}, extent(state)), make('div', { class: 'row' }, onward));
 }
 
 function pause(state) {
@@ -142,11 +158,14 @@ function paused() {
 }
 
 function done(state) {
-  card('Thank you', ...paragraphs(study.thanks),
-    make('p', {}, 'Your completion code: ', make('strong', { id: 'code' }, state.code || '–')),
+  // Without a code others do what was left.
+  const end = state.code
+    ? [...paragraphs(study.thanks), make('p', {}, 'Your completion code: ', make('strong', { id: 'code' }, state.code))]
+    : [make('p', {}, 'Your part in this study is over. The answers that you gave are kept.')];
+  card('Thank you', ...end,
     make('p', {}, 'Your number: ', make('strong', {}, state.rater_id)),
     make('div', { class: 'row' },
-      make('button', { type: 'button', click: startOver }, 'Somebody else takes part now')));
+      make('button', { type: 'button', click: () => startOver() }, 'Somebody else takes part now')));
 }
 
 export const screens = { consent, welcome, begin, break: pause, paused, done };

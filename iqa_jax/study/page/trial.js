@@ -8,6 +8,7 @@ const GREY = 400;  // milliseconds of grey between trials
 const loaded = new Map();  // number -> promise of a decoded image
 let trial = null;  // the one on screen: {state, images, value, shown, sent, overlay}
 let generation = 0;
+let practised = false;  // whether the trial before was practice
 
 // Whether the largest images of the study fit into the window, in CSS pixels.
 export function space() {
@@ -18,7 +19,12 @@ export function space() {
     Math.ceil(study.height / ratio + CONTROLS),
   ];
   const have = [window.innerWidth, window.innerHeight];
-  return { fits: need[0] <= have[0] && need[1] <= have[1], need, have };
+  const enlarged = (window.visualViewport?.scale ?? 1) > 1.01;  // by two fingers
+  const problem = enlarged
+    ? 'The page is enlarged: please bring two fingers together on it until it has its own size.'
+    : `The images need ${need[0]} × ${need[1]}: please enlarge the window, turn the tablet, or `
+      + 'reduce the zoom of the browser.';
+  return { fits: !enlarged && need[0] <= have[0] && need[1] <= have[1], have, problem };
 }
 
 function load(number) {
@@ -29,6 +35,7 @@ function load(number) {
         image.src = 'image/' + number;
         try {
           await image.decode();
+          if (pause > 1200) say('');
           return image;
         } catch {
           if (pause === 1200) report('image_failed');
@@ -60,6 +67,8 @@ export async function showTrial(state) {
   if (mine !== generation) return;
   trial = { state, images, value: null, shown: performance.now(), sent: false };
   draw();
+  if (practised && !state.training) say('Practice is over; from now on the answers count.');
+  practised = state.training;
   state.preload.forEach(load);
 }
 
@@ -79,7 +88,7 @@ function draw() {
   const panel = make('div', { class: 'panel' }, ...controls[study.design](), next,
     make('p', { class: 'keys' }, KEYS[study.design]));
   show(make('div', { class: 'trial' }, head, stage, panel),
-    make('section', { class: 'card overlay', role: 'alert', hidden: true }, make('h1', {}, 'The window is too small'), make('p')));
+    make('section', { class: 'card overlay', role: 'alert', hidden: true }, make('h1', {}, 'The images do not fit'), make('p')));
   refit();
   document.querySelector('#scale')?.focus({ preventScroll: true });
 }
@@ -98,12 +107,11 @@ export function refit() {
     image.style.left = Math.round(box.left * ratio) / ratio - box.left + 'px';
     image.style.top = Math.round(box.top * ratio) / ratio - box.top + 'px';
   }
-  const { fits, need, have } = space();
+  const { fits, have, problem } = space();
   const overlay = document.querySelector('.overlay');
   if (!fits && overlay.hidden) report('too_small');
   overlay.hidden = fits;
-  overlay.querySelector('p').textContent = `It is ${have[0]} × ${have[1]}, the images need `
-    + `${need[0]} × ${need[1]}. Please enlarge it, or reduce the zoom of the browser.`;
+  overlay.querySelector('p').textContent = `Your window: ${have[0]} × ${have[1]}. ${problem}`;
   document.querySelector('.trial').inert = !fits;
 }
 
@@ -111,7 +119,9 @@ function choose(value) {
   trial.value = value;
   document.getElementById('next').disabled = false;
   for (const option of document.querySelectorAll('[data-value]')) {
-    option.setAttribute('aria-pressed', String(option.dataset.value === String(value)));
+    const chosen = option.dataset.value === String(value);
+    option.setAttribute('aria-pressed', String(chosen));
+    if (chosen) option.focus({ preventScroll: true });  // Enter must mean what is seen as chosen
   }
 }
 
@@ -169,11 +179,11 @@ const SIDES = { ArrowLeft: 'left', ArrowRight: 'right', ArrowDown: 'tie' };
 document.addEventListener('keydown', (event) => {
   if (!trial || trial.sent || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === 'Enter') {
-    // A button that has the focus is pressed by Enter; only then it does its own work.
-    if (event.repeat || !(trial.value === null && document.activeElement?.dataset?.value)) {
-      event.preventDefault();
-      if (!event.repeat) submit();
-    }
+    // On a choice other than the one taken, Enter takes it, as on every button.
+    const focused = document.activeElement?.dataset?.value;
+    if (!event.repeat && focused && focused !== String(trial.value)) return;
+    event.preventDefault();
+    if (!event.repeat) submit();
     return;
   }
   const number = /^[1-5]$/.test(event.key) ? Number(event.key) : 0;
