@@ -23,7 +23,12 @@ def inner(module, arg: str, *given: str) -> dict:
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """arg: '' or 'smoke'."""
+    """arg: '', 'large' or 'smoke'."""
+    large = arg == 'large'
+    search, learn = {}, {'init_output_scale': 1.0}
+    if large:
+        search = {'top_k': 4}
+        learn |= {'total_steps': 400, 'learning_rate': 2e-4, 'eval_steps': 50, 'keep': 'best'}
     return ConfigDict(
         {
             'task': 'active',
@@ -31,12 +36,19 @@ def get_config(arg: str = '') -> ConfigDict:
             'manifest': 'data/manifest.parquet',
             'proxies': 'data/proxies.parquet',
             # The old databases, with their shares of each batch.
-            'replay': {'rated': {'manifest': 'rate/rated.parquet', 'weight': 0.75}},
-            'gmad_weight': 0.25,  # of all counterexamples together, beside those of `replay`
+            'replay': {
+                'rated': {'manifest': 'rate/rated.parquet', 'weight': 0.5 if large else 0.75}
+            },
+            'gmad_weight': 0.5
+            if large
+            else 0.25,  # of all counterexamples together, beside those of `replay`
             'model': 'finetune/model',
             'name': 'quality',
             'rivals': gmad.get_config(arg).rivals,
             'rounds': 1,  # at most; a last search tests the final model
+            # Whom the last search is against: pairs found against one model are hardest for that
+            # one, so that before and after are compared fairly on pairs against both.
+            'fresh_against': ('after', 'before'),
             # A model that falls further on validation images of an old database is rolled back.
             'guard': {'srcc_fall': 2.0 if arg == 'smoke' else 0.02},
             'stop': {
@@ -44,10 +56,9 @@ def get_config(arg: str = '') -> ConfigDict:
                 'ratings': 0,  # to buy in all rounds and the last search; 0: no limit
             },
             'score': inner(score, arg, 'model', 'name', 'splits'),
-            'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude'),
+            'gmad': inner(gmad, arg, 'models', 'rivals', 'exclude') | search,
             'study': inner(study, arg, 'proxies', 'pairs', 'database') | {'per_split': {}},
-            'train': inner(train_ranking, arg, 'databases', 'init_from')
-            | {'init_output_scale': 1.0},
+            'train': inner(train_ranking, arg, 'databases', 'init_from') | learn,
             'evaluate': inner(
                 evaluate,
                 arg,

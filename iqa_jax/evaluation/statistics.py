@@ -52,7 +52,7 @@ def rmse(predicted: np.ndarray, target: np.ndarray) -> float:
 STATISTICS = {'srcc': srcc, 'krcc': krcc, 'plcc': plcc, 'rmse': rmse}
 
 
-def _right(predicted: np.ndarray, quality_a: np.ndarray, quality_b: np.ndarray) -> np.ndarray:
+def right_pairs(predicted: np.ndarray, quality_a: np.ndarray, quality_b: np.ndarray) -> np.ndarray:
     """1, 0.5 or 0 for every pair that people do not find equal: picked, tied or missed."""
     quality_a, quality_b = checked(quality_a, quality_b, least=1)
     predicted, truth = checked(predicted, quality_a - quality_b, least=1)
@@ -68,7 +68,7 @@ def pairwise_accuracy(predicted: np.ndarray, quality_a: np.ndarray, quality_b: n
     `quality_a`, `quality_b` [P]: quality by people, higher better. Pairs people find equal are left
     out, a predicted tie counts half; nan with a warning if no pair is left. Raises ValueError.
     """
-    right = _right(predicted, quality_a, quality_b)
+    right = right_pairs(predicted, quality_a, quality_b)
     return float(right.mean()) if len(right) else float('nan')
 
 
@@ -85,35 +85,44 @@ def bootstrap_pairs(
 
     Pairs, not contents: pairs that share a photograph count as independent. Raises ValueError.
     """
-    return _bootstrap_mean(_right(predicted, quality_a, quality_b), resamples, seed, confidence)
+    right = right_pairs(predicted, quality_a, quality_b)
+    return bootstrap_mean(right, resamples=resamples, seed=seed, confidence=confidence)
 
 
-def pairs_difference(
-    predicted_a: np.ndarray,
-    predicted_b: np.ndarray,
-    quality_a: np.ndarray,
-    quality_b: np.ndarray,
+def bootstrap_mean(
+    values: np.ndarray, *, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, float]:
+    """Mean of [P] independent values as value, low and high (percentiles); nan of none."""
+    if not len(values):
+        return dict.fromkeys(('value', 'low', 'high'), float('nan'))
+    samples = _means(values, np.random.default_rng(seed), resamples)
+    return _percentiles(float(np.mean(values)), samples, confidence)
+
+
+def independent_difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
     *,
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, float]:
-    """As `bootstrap_pairs`, for the accuracy of model a minus that of b on the same pairs.
-
-    `predicted_a`, `predicted_b` [P]: each model's score of a pair's first image minus that of its
-    second. Raises ValueError.
-    """
-    change = _right(predicted_a, quality_a, quality_b) - _right(predicted_b, quality_a, quality_b)
-    return _bootstrap_mean(change, resamples, seed, confidence)
-
-
-def _bootstrap_mean(values: np.ndarray, resamples: int, seed: int, confidence: float) -> dict:
-    if not len(values):
+    """As `bootstrap_mean`, for mean(a) - mean(b) of two samples [P], [Q] drawn independently."""
+    if not len(values_a) or not len(values_b):
         return dict.fromkeys(('value', 'low', 'high'), float('nan'))
-    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    draws = np.random.default_rng(seed)
+    samples = _means(values_a, draws, resamples) - _means(values_b, draws, resamples)
+    return _percentiles(float(np.mean(values_a) - np.mean(values_b)), samples, confidence)
+
+
+def _means(values: np.ndarray, draws: np.random.Generator, resamples: int) -> np.ndarray:
+    return np.asarray(values)[draws.integers(len(values), size=(resamples, len(values)))].mean(1)
+
+
+def _percentiles(value: float, samples: np.ndarray, confidence: float) -> dict[str, float]:
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(values[draws].mean(axis=1), [tail, 100 - tail])
-    return {'value': float(values.mean()), 'low': float(low), 'high': float(high)}
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return {'value': value, 'low': float(low), 'high': float(high)}
 
 
 # ---- bootstrap by reference content -------------------------------------------------------------

@@ -3,7 +3,8 @@
 Round r scores the pool with the model of round r - 1, finds gMAD pairs, has them rated and
 fine-tunes on them beside a replay of the old databases. Where the model then orders the validation
 images of an old database worse than it may, it is rolled back. After the last round the search runs
-once more: its pairs, found against the new model and rated but not trained on, are the honest test.
+once more: its pairs, found against the new model, and against the first one if wanted, and rated
+but not trained on, are the honest test.
 While people have not answered, the run ends and says so; the same command goes on from there.
 """
 
@@ -18,7 +19,7 @@ from iqa_jax.tasks import active_results, active_rounds, active_setup, export, o
 
 KEYS = {
     'manifest', 'proxies', 'replay', 'gmad_weight', 'model', 'name', 'rivals', 'rounds', 'guard',
-    'stop', 'score', 'gmad', 'study', 'train', 'evaluate',
+    'stop', 'fresh_against', 'score', 'gmad', 'study', 'train', 'evaluate',
 }  # fmt: skip
 
 

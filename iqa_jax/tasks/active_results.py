@@ -100,27 +100,66 @@ def _entries(config: dict, loop: dict, name: str, folder: Path, results: dict) -
         }
     ] if results['components'] == 1 else []  # fmt: skip
     pairs = {row['model']: row for row in results['pairs']}
-    if pairs:
-        index = {image_id: i for i, image_id in enumerate(found['image_id'].tolist())}
-        at = _pairs_of(loop, name, sorted(index), folder.parents[1])
-        best, worst = ([index[image_id] for image_id in side] for side in at)
-        change = statistics.pairs_difference(
-            *(found[label][best] - found[label][worst] for label in (last, first)),
-            found['target'][best], found['target'][worst], **draws,
-        )  # fmt: skip
-        counts = {k: pairs[last][k] for k in ('n', 'ties', 'unrated', 'unscored')}
-        accuracy = {'before': pairs[first]['accuracy'], 'after': pairs[last]['accuracy']}
-        accuracy['difference'] = [change[end] for end in ENDS]
-        entries.append(common | accuracy | counts | {'measure': 'pairs right'})
-    return entries
+    if not pairs:
+        return entries
+    place = loop['searches'][-1] if name == 'fresh' else folder.parents[1] / name
+    right, contests = _right(found, place)
+    if name == 'fresh':
+        entries += _by_contest(config, right, contests, (first, last), common, draws)
+    change = statistics.bootstrap_mean(right[last] - right[first], **draws)
+    accuracy = {'before': pairs[first]['accuracy'], 'after': pairs[last]['accuracy']}
+    counts = {k: pairs[last][k] for k in ('n', 'ties', 'unrated', 'unscored')}
+    accuracy['difference'] = [change[end] for end in ENDS]
+    return [*entries, common | accuracy | counts | {'measure': 'pairs right'}]
 
 
-def _pairs_of(loop: dict, name: str, known: list[str], workdir: Path) -> tuple[list, list]:
-    """Both sides of the pairs of a set whose images are all known."""
-    folder = loop['searches'][-1] if name == 'fresh' else workdir / name
-    pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
-    there = np.isin(pairs['image_id_best'], known) & np.isin(pairs['image_id_worst'], known)
-    return tuple(pairs[f'image_id_{side}'][there].tolist() for side in ('best', 'worst'))
+def _right(found: tables.Table, place: Path) -> tuple[dict[str, np.ndarray], tables.Table]:
+    """Column -> 1, 0.5 or 0 for each decided pair of a search, and these pairs."""
+    index = {image_id: i for i, image_id in enumerate(found['image_id'].tolist())}
+    pairs = tables.read(place / 'gmad' / 'pairs.parquet')[0]
+    names = [pairs[f'image_id_{side}'].tolist() for side in ('best', 'worst')]
+    there = [i for i, ends in enumerate(zip(*names, strict=True)) if index.keys() >= set(ends)]
+    best, worst = (np.array([index[side[i]] for i in there], int) for side in names)
+    decided = found['target'][best] != found['target'][worst]
+    best, worst = best[decided], worst[decided]
+    right = {
+        label: statistics.right_pairs(
+            found[label][best] - found[label][worst], found['target'][best], found['target'][worst]
+        )
+        for label in found if label == BEFORE or label.startswith('after round ')
+    }  # fmt: skip
+    return right, tables.select(pairs, np.array(there, int)[decided])
+
+
+def _by_contest(
+    config: dict, right: dict, pairs: tables.Table, ends: tuple[str, str], common: dict, draws: dict
+) -> list[dict]:
+    """Pairs right among those found against each model, and each model on its own ones."""
+    first, last = ends
+    masks = {
+        'after': active_rounds.is_against(pairs, config['name']),
+        'before': active_rounds.is_against(pairs, active_rounds.first_name(config)),
+    }
+    if first == last or not masks['before'].any():
+        return []
+    entries = []
+    for name, mask in masks.items():
+        entries.append(_paired(right[first][mask], right[last][mask], draws))
+        entries[-1] |= {'set': f'fresh_{name}'}
+    own = statistics.independent_difference(
+        right[last][masks['after']], right[first][masks['before']], **draws
+    )
+    entries.append({
+        'set': 'fresh_own', 'before': entries[1]['before'], 'after': entries[0]['after'],
+        'difference': [own[end] for end in ENDS], 'n': entries[0]['n'],
+    })  # fmt: skip
+    return [common | {'measure': 'pairs right'} | entry for entry in entries]
+
+
+def _paired(before: np.ndarray, after: np.ndarray, draws: dict) -> dict:
+    values = {'before': before, 'after': after, 'difference': after - before}
+    found = {name: statistics.bootstrap_mean(value, **draws) for name, value in values.items()}
+    return {k: [v[end] for end in ENDS] for k, v in found.items()} | {'n': len(before)}
 
 
 def _history(loop: dict, name: str, results: dict) -> list[dict]:

@@ -54,9 +54,13 @@ def search(config: dict, loop: dict, folder: Path, frozen: bool) -> str:
     scoring |= {'task': 'score', 'model': loop['models'][-1], 'name': name}
     exclude = {label: {'manifest': e['manifest']} for label, e in config['replay'].items()}
     exclude |= {f.name: {'manifest': str(_rated(f))} for f in loop['searches']}
+    models = {name: {'scores': table, 'column': name}}
+    if len(loop['models']) > config['rounds'] and 'before' in config['fresh_against']:
+        first = str(pool_scores(loop, 0, folder.parent))
+        models[first_name(config)] = {'scores': first, 'column': name}
     contest = config['gmad'] | common | {
         'task': 'gmad',
-        'models': {name: {'scores': table, 'column': name}},
+        'models': models,
         'rivals': config['rivals'],
         'exclude': exclude,
     }  # fmt: skip
@@ -173,11 +177,12 @@ def _guard(config: dict, loop: dict, name: str, number: int, workdir: Path) -> d
 def record(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
     """What a search cost and found: counts, agreement of the raters, pairs the model gets right."""
     pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
+    faced = tables.select(pairs, np.flatnonzero(is_against(pairs, config['name'])))
     rows, about = tables.read(_rated(folder))
     scores = tables.read(pool_scores(loop, -1, folder.parent))[0]
     quality = dict(zip(rows['image_id'].tolist(), rows['mos'].tolist(), strict=True))
     both = [
-        pair for pair in zip(pairs['image_id_best'], pairs['image_id_worst'], strict=True)
+        pair for pair in zip(faced['image_id_best'], faced['image_id_worst'], strict=True)
         if pair[0] in quality and pair[1] in quality
     ]  # fmt: skip
     sides = [np.array(side, object) for side in zip(*both, strict=True)] or [np.array([])] * 2
@@ -206,6 +211,22 @@ def record(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
         'kept': False,
         'guard': {},
     }
+
+
+def first_name(config: dict) -> str:
+    """What the model before all rounds is called in the last search."""
+    return f'{config["name"]}_before'
+
+
+def is_against(pairs: tables.Table, name: str) -> np.ndarray:
+    """Which pairs were found in a contest with a model: bool [P]."""
+    return np.array(
+        [
+            any(name in (why['defender'], why['attacker']) for why in json.loads(reasons))
+            for reasons in pairs['reasons'].tolist()
+        ],
+        bool,
+    )
 
 
 def _rated(folder: Path) -> Path:

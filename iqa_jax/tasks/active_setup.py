@@ -20,6 +20,10 @@ def check(config: dict) -> None:
             f'config.guard.srcc_fall={config["guard"]["srcc_fall"]} must be at least 0, the '
             'largest fall of SRCC that is let through; 2 lets every fall through.'
         )
+    if (against := set(config['fresh_against'])) not in ({'after'}, {'after', 'before'}):
+        raise ValueError(
+            f"config.fresh_against={sorted(against)}; use ('after',) or ('after', 'before')."
+        )
     if not config['gmad_weight'] > 0:
         raise ValueError(f'config.gmad_weight={config["gmad_weight"]} must be above 0.')
     if not config['replay']:

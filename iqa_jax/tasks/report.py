@@ -114,16 +114,22 @@ def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
 def _panels(config: dict, active: Path, record: dict) -> dict[str, Path]:
     """Folders of the studies by name: that of the config, then those of the active rounds."""
     searches = [found['folder'] for found in record['rounds']]
-    return {'before the active rounds': Path(config['observers']['folder'])} | {
-        f'active, {report_data.round_name(name)}': active / name / 'study' for name in searches
+    return {'Before the active rounds': Path(config['observers']['folder'])} | {
+        f'Search of {report_data.round_name(name)}': active / name / 'study' for name in searches
     }
 
 
 def _set_label(name: str) -> str:
     if name.startswith('old_'):
         return f'{name.removeprefix("old_")}, the test set rated before'
-    if name == 'fresh':
-        return 'fresh gMAD, not trained on'
+    fresh = {
+        'fresh': 'fresh gMAD, not trained on',
+        'fresh_after': 'fresh gMAD found against the new model',
+        'fresh_before': 'fresh gMAD found against the first model',
+        'fresh_own': 'each model on the fresh gMAD found against it',
+    }
+    if name in fresh:
+        return fresh[name]
     return f'gMAD of {report_data.round_name(name)}, trained on'
 
 
@@ -137,7 +143,7 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
         'value': last['after'],
         'before': last['before'],
         'kind': 'percent',
-        'note': f'{last["n"]} decided pairs found against the new model, not trained on',
+        'note': f'{last["n"]} decided pairs of the last search, not trained on',
         'simulated': last['simulated'],
     }
     after = 'the active round' if rounds == 1 else f'{rounds} rounds'

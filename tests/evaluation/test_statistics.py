@@ -165,21 +165,23 @@ def test_bootstrap_of_pairs_resamples_those_people_decided():
         assert np.isnan([*statistics.bootstrap_pairs([1.0], [3], [3]).values()]).all()
 
 
-def test_the_difference_of_two_accuracies_is_of_the_same_pairs():
+def test_intervals_of_means_and_of_their_difference_are_near_the_normal_ones():
     rng = np.random.default_rng(1)
-    a, b, gaps = rng.random(60), rng.random(60), rng.normal(size=(2, 60))
-    found = statistics.pairs_difference(*gaps, a, b, resamples=4000)
-    right = [np.sign(gap) == np.sign(a - b) for gap in gaps]
-    change = right[0].astype(float) - right[1]
-    assert found['value'] == pytest.approx(change.mean())
-    # The percentile interval of a mean is near that of its normal limit.
-    reach = 1.96 * change.std() / np.sqrt(60)
-    assert found['low'] == pytest.approx(change.mean() - reach, abs=0.02)
-    assert found['high'] == pytest.approx(change.mean() + reach, abs=0.02)
-    same = statistics.pairs_difference(gaps[0], gaps[0], a, b)
-    assert same == {'value': 0.0, 'low': 0.0, 'high': 0.0}
-    with pytest.warns(UserWarning, match='all pairs equal'):
-        assert np.isnan(statistics.pairs_difference([1.0], [2.0], [3], [3])['value'])
+    a, b = rng.random(60) < 0.8, rng.random(90) < 0.5
+    found = statistics.bootstrap_mean(a, resamples=4000)
+    reach = 1.96 * a.std() / np.sqrt(60)
+    assert found['value'] == pytest.approx(a.mean())
+    assert [found['low'], found['high']] == pytest.approx([a.mean() - reach, a.mean() + reach],
+                                                          abs=0.02)  # fmt: skip
+    found = statistics.independent_difference(a, b, resamples=4000)
+    reach, value = 1.96 * np.sqrt(a.var() / 60 + b.var() / 90), a.mean() - b.mean()
+    assert found['value'] == pytest.approx(value)
+    assert [found['low'], found['high']] == pytest.approx([value - reach, value + reach], abs=0.02)
+    # Two samples of one value differ by chance, unlike one sample from itself.
+    same = statistics.independent_difference(a, a)
+    assert same['low'] < 0 == same['value'] < same['high']
+    for none in (statistics.bootstrap_mean([]), statistics.independent_difference(a, [])):
+        assert np.isnan([*none.values()]).all()
 
 
 # ---- logistic mapping ---------------------------------------------------------------------------

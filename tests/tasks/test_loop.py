@@ -8,6 +8,7 @@ import pytest
 
 import iqa_jax
 from configs import quickstart
+from configs.gmad import METRICS
 from iqa_jax.data import manifest, tables
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts
@@ -65,6 +66,8 @@ def test_gmad_images_come_from_the_pool_and_are_not_rated_twice(smoke):
         images = {*pairs['image_id_best'].tolist(), *pairs['image_id_worst'].tolist()}
         assert {split[i] for i in images} == {'pool'}
         assert {*pairs['role'].tolist()} <= {'defender', 'attacker'}
+        models = {*pairs['defender'].tolist(), *pairs['attacker'].tolist()} - {*METRICS}
+        assert models == {'quality', 'quality_before'} if number == 2 else {'quality'}
         rounds.append(images)
     assert not rounds[0] & rounds[1]
 
@@ -115,6 +118,8 @@ def test_active_leaves_the_scores_and_the_model_of_its_last_round(smoke):
     assert record['stopped'] == 'all rounds were run'
     first, last = record['rounds']
     assert first['trained'] and first['kept'] and not last['trained']
+    of_fresh = [e['set'] for e in record['comparisons'] if e['set'].startswith('fresh')]
+    assert of_fresh == ['fresh', 'fresh_after', 'fresh_before', 'fresh_own', 'fresh']
     for entry in record['comparisons']:
         value, low, high = entry['difference']
         assert value == pytest.approx(entry['after'][0] - entry['before'][0])
