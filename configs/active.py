@@ -25,9 +25,9 @@ def inner(module, arg: str, *given: str) -> dict:
 def get_config(arg: str = '') -> ConfigDict:
     """arg: '', 'large' or 'smoke'."""
     large = arg == 'large'
-    search, learn = {}, {'init_output_scale': 1.0}
+    search, learn, share = {}, {'init_output_scale': 1.0}, 0.25
     if large:
-        search = {'top_k': 4}
+        search, share = {'top_k': 4}, 0.5
         learn |= {'total_steps': 400, 'learning_rate': 2e-4, 'eval_steps': 50, 'keep': 'best'}
     return ConfigDict(
         {
@@ -36,12 +36,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'manifest': 'data/manifest.parquet',
             'proxies': 'data/proxies.parquet',
             # The old databases, with their shares of each batch.
-            'replay': {
-                'rated': {'manifest': 'rate/rated.parquet', 'weight': 0.5 if large else 0.75}
-            },
-            'gmad_weight': 0.5
-            if large
-            else 0.25,  # of all counterexamples together, beside those of `replay`
+            'replay': {'rated': {'manifest': 'rate/rated.parquet', 'weight': 1 - share}},
+            'gmad_weight': share,  # of all counterexamples together, beside those of `replay`
             'model': 'finetune/model',
             'name': 'quality',
             'rivals': gmad.get_config(arg).rivals,
