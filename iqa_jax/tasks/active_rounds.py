@@ -55,7 +55,11 @@ def search(config: dict, loop: dict, folder: Path, frozen: bool) -> str:
     exclude = {label: {'manifest': e['manifest']} for label, e in config['replay'].items()}
     exclude |= {f.name: {'manifest': str(_rated(f))} for f in loop['searches']}
     models = {name: {'scores': table, 'column': name}}
-    if len(loop['models']) > config['rounds'] and 'before' in config['fresh_against']:
+    both = len(loop['models']) > config['rounds'] and 'before' in config['fresh_against']
+    if frozen:  # with more rounds or fewer the last search may be another one now
+        asked = artifacts.meta(folder / 'gmad' / 'stage.json')['meta']['config']
+        both = first_name(config) in asked['models']
+    if both:
         first = str(pool_scores(loop, 0, folder.parent))
         models[first_name(config)] = {'scores': first, 'column': name}
     contest = config['gmad'] | common | {

@@ -84,6 +84,11 @@ def test_it_waits_for_people_keeps_what_they_are_asked_and_goes_on(
     assert 'SIMULATED' not in summary['headline'].split('fresh')[1]
     assert summary['ratings'] == 24 and _state(workdir)['phase'] == 'done'
     assert [row['simulated'] for row in _record(workdir)['rounds']] == [False, False]
+    # One round more: what was the last search is learned from, and not searched for again.
+    asked = (workdir / 'round_02/gmad/stage.json').read_bytes()
+    waiting = active.run(config | {'rounds': 2}, workdir)
+    assert waiting['round'] == 3 and (workdir / 'round_02/train/model').is_dir()
+    assert (workdir / 'round_02/gmad/stage.json').read_bytes() == asked
 
 
 def test_choices_between_two_are_judged_by_pairs_alone(begun, tmp_path):
