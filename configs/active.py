@@ -25,7 +25,8 @@ def inner(module, arg: str, *given: str) -> dict:
 def get_config(arg: str = '') -> ConfigDict:
     """arg: '', 'large' or 'smoke'."""
     large = arg == 'large'
-    search, learn, share = {}, {'init_output_scale': 1.0}, 0.25
+    # Less than the training before, so that what it learned is not washed out.
+    search, learn, share = {}, {'init_output_scale': 1.0, 'learning_rate': 1e-4}, 0.25
     if large:
         search, share = {'top_k': 4}, 0.5
         learn |= {'total_steps': 400, 'learning_rate': 2e-4, 'eval_steps': 50, 'keep': 'best'}
