@@ -1,18 +1,19 @@
 """From votes and choices to scores by the stage: what config.scaling does, and what is written."""
 
-import contextlib
 import csv
 import json
 
 import numpy as np
 import pytest
+import test_study_people
+from test_study_people import level
 from PIL import Image
 
 from configs import evaluate as evaluate_file
 from configs import study as config_file
 from iqa_jax.data import manifest, pipeline, tables
 from iqa_jax.data.databases import plain
-from iqa_jax.study import pairwise, scaling, schema, store
+from iqa_jax.study import pairwise, scaling
 from iqa_jax.tasks import evaluate, study, train_setup
 
 REFS, LEVELS = 8, (0, 1, 2, 3, 4, 5)
@@ -59,23 +60,8 @@ def configuration(world, design='', **changes) -> dict:
 
 
 def answer_all(workdir, believe) -> None:
-    """Everybody answers everything: believe(number of the rater, ids as shown) -> value."""
-    with contextlib.closing(schema.connect(workdir / 'study.sqlite')) as db:
-        names = dict(db.execute('SELECT number, image_id FROM images').fetchall())
-        for rater in range(4):
-            key = f'{rater + 1:032x}'
-            store.join(db, key, {}, 1.0)
-            at = store.state(db, key, 1.0)
-            while at['step'] != 'done':
-                if at['step'] == 'begin':
-                    at = store.begin(db, key, {'window_width': 800}, 2.0)
-                    continue
-                value = believe(rater, [names[n] for n in at['images']])
-                at = store.answer(db, key, at['session'], at['trial'], value, 500, 3.0)
-
-
-def level(name: str) -> int:
-    return int(name[-1])
+    """All four raters answer everything."""
+    test_study_people.answer_all(workdir, believe, raters=4)
 
 
 def test_the_command_scales_by_maximum_likelihood(world, tmp_path, main):
@@ -214,7 +200,10 @@ def test_an_evaluation_says_that_only_pairs_count(world, tmp_path):
 
 
 def test_exports_are_in_the_peers_shapes_and_run_no_formula(world, tmp_path, capsys):
-    for design, believe in (('pair_choice', choose), ('acr5', lambda r, n: 5 - level(n[0]) // 2)):
+    for design, believe in (
+        ('pair_choice', choose),
+        ('acr5', lambda r, n: 5 - level(n[0]) // 2),
+    ):
         folder = tmp_path / design
         config = configuration(world, design)
         study.run(config, folder)
