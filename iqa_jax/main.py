@@ -10,6 +10,7 @@ import pathlib
 import runpy
 import signal
 import sys
+import threading
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> int:
         )
         # After JAX, whose own handler of SIGTERM would only take a note of it.
         signal.signal(signal.SIGTERM, _terminate)
+        sys.unraisablehook = _hear_again
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
         return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
@@ -58,6 +60,17 @@ def _end(sentence: str, code: int) -> int:
 
 def _terminate(number: int, frame: object) -> None:
     raise KeyboardInterrupt(number)
+
+
+def _hear_again(lost: object) -> None:
+    """Sends a signal again whose exception arose in a finalizer, where Python drops it."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number = lost.exc_value.args[0] if lost.exc_value.args else signal.SIGINT
+    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import test_study_people
-from test_study_people import level
 from PIL import Image
+from test_study_people import level
 
 from configs import evaluate as evaluate_file
 from configs import study as config_file
