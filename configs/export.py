@@ -20,7 +20,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'calibration': None if arg == 'smoke' else calibration,
             # For the model card, '' where there is none.
             'results': 'active/results.json',
-            # Found against the final model, and not trained on.
+            # Of the last search that was rated: trained on only if the budget or the
+            # counterexamples were at an end.
             'pairs': 'active/pairs.parquet',
             'rated': 'active/rated.parquet',
         }

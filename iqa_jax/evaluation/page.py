@@ -41,7 +41,7 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
     active_history [{'label', 'measure', 'model', 'round': int, 'value': interval, 'n',
                    'simulated'}], every model that was kept on every set
     active_rounds  [{'round': str, 'pairs', 'images', 'ratings', 'raters', 'excluded': counts,
-                   'agreement': float, 'pairs_right': interval, 'trained', 'kept': bool,
+                   'minutes', 'agreement': float, 'pairs_right': interval, 'trained', 'kept': bool,
                    'guard': {name: {'before', 'after': float}}, 'simulated'}]
     active_stopped str, why no further round followed
     observers      [{'name': str, 'summary': {label: str | float}, 'raters': [{'rater', 'votes',

@@ -44,6 +44,7 @@ def active(rows: Sequence[dict], simulated: bool) -> dict | None:
     ]
     return {
         'rows': table,
+        'is_fair': any(row['set'] == 'fresh_own' for row in rows),
         'plot': plot_view(svg, 'active', f'Before and after: {listing}.', columns),
     }
 
@@ -81,7 +82,7 @@ def rounds(rows: Sequence[dict], simulated: bool) -> dict | None:
     """Returns the table of what each search cost and found and what became of its training."""
     if not rows:
         return None
-    keys = ('round', 'pairs', 'images', 'ratings', 'raters', 'excluded', 'agreement')
+    keys = ('round', 'pairs', 'images', 'ratings', 'minutes', 'raters', 'excluded', 'agreement')
     columns: dict = {k: [row[k] for row in rows] for k in keys}
     right = [interval(row['pairs_right']) for row in rows]
     interval_columns(columns, 'pairs_right', right)

@@ -54,6 +54,8 @@ STATISTICS = {'srcc': srcc, 'krcc': krcc, 'plcc': plcc, 'rmse': rmse}
 
 def right_pairs(predicted: np.ndarray, quality_a: np.ndarray, quality_b: np.ndarray) -> np.ndarray:
     """1, 0.5 or 0 for every pair that people do not find equal: picked, tied or missed."""
+    if not len(predicted):
+        return np.empty(0)
     quality_a, quality_b = checked(quality_a, quality_b, least=1)
     predicted, truth = checked(predicted, quality_a - quality_b, least=1)
     decided = truth != 0
@@ -95,33 +97,40 @@ def bootstrap_mean(
     """Mean of [P] independent values as value, low and high (percentiles); nan of none."""
     if not len(values):
         return dict.fromkeys(('value', 'low', 'high'), float('nan'))
-    samples = _means(values, np.random.default_rng(seed), resamples)
-    return _percentiles(float(np.mean(values)), samples, confidence)
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    return _percentiles(float(np.mean(values)), np.asarray(values)[draws].mean(1), confidence)
 
 
-def independent_difference(
+def masked_difference(
     values_a: np.ndarray,
+    mask_a: np.ndarray,
     values_b: np.ndarray,
+    mask_b: np.ndarray,
     *,
     resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, float]:
-    """As `bootstrap_mean`, for mean(a) - mean(b) of two samples [P], [Q] drawn independently."""
-    if not len(values_a) or not len(values_b):
-        return dict.fromkeys(('value', 'low', 'high'), float('nan'))
-    draws = np.random.default_rng(seed)
-    samples = _means(values_a, draws, resamples) - _means(values_b, draws, resamples)
-    return _percentiles(float(np.mean(values_a) - np.mean(values_b)), samples, confidence)
+    """As `bootstrap_mean`, for mean(a) where mask_a - mean(b) where mask_b, of the same [P] pairs.
 
-
-def _means(values: np.ndarray, draws: np.random.Generator, resamples: int) -> np.ndarray:
-    return np.asarray(values)[draws.integers(len(values), size=(resamples, len(values)))].mean(1)
+    Pairs are resampled once for both, so that those of both masks count as the same pairs; nan
+    where a mask is empty.
+    """
+    samples = []
+    draws = np.random.default_rng(seed).integers(len(values_a), size=(resamples, len(values_a)))
+    for values, mask in ((values_a, mask_a), (values_b, mask_b)):
+        if not np.any(mask):
+            return dict.fromkeys(('value', 'low', 'high'), float('nan'))
+        held = np.asarray(mask)[draws]
+        with np.errstate(invalid='ignore'):
+            samples.append((np.asarray(values)[draws] * held).sum(1) / held.sum(1))
+    value = float(np.mean(values_a[mask_a]) - np.mean(values_b[mask_b]))
+    return _percentiles(value, samples[0] - samples[1], confidence)
 
 
 def _percentiles(value: float, samples: np.ndarray, confidence: float) -> dict[str, float]:
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(samples, [tail, 100 - tail])
+    low, high = np.nanpercentile(samples, [tail, 100 - tail])
     return {'value': value, 'low': float(low), 'high': float(high)}
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, parallel, stages
 from iqa_jax.tasks import active_results, active_rounds, active_setup, export, opening
 
 KEYS = {
@@ -39,14 +39,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     start = time.monotonic()
     active_setup.check(config)
-    loop = {'models': [config['model']], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
-    active_rounds.score_old(config, loop, 0, workdir)
+    loop = {'models': [], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
+    active_rounds.begin(config, loop, workdir)
     while not loop['stopped']:
         if missing := _round(config, loop, workdir):
             return missing | {'quarantined': 0, 'seconds': time.monotonic() - start}
     _enter(workdir, len(loop['rounds']), 'evaluating')
-    final = {'task': 'export', 'root': '', 'model': loop['models'][-1], 'calibration': None}
-    final |= dict.fromkeys(('results', 'pairs', 'rated'), '')
+    final = active_rounds.copying(loop['models'][-1])
     loop['ran']['model'] = export.run(final, workdir / 'model')
     loop['ran'] |= active_results.evaluate_sets(config, loop, workdir)
     return _conclude(config, given, loop, workdir)
@@ -55,24 +54,28 @@ def run(config: dict, workdir: str | Path) -> dict:
 def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
     """One round, or what says that the loop has ended; counts of the ratings that are missing."""
     number = len(loop['searches']) + 1
-    folder = workdir / f'round_{number:02d}'
-    frozen = active_rounds.is_asked(folder)
+    folder, following = (workdir / f'round_{n:02d}' for n in (number, number + 1))
+    asked, later = (active_rounds.is_asked(place) for place in (folder, following))
     _enter(workdir, number, 'searching')
-    loop['stopped'] = active_rounds.search(config, loop, folder, frozen)
-    if loop['stopped'] or (said := active_rounds.over_budget(config, loop, folder)):
-        loop['stopped'] = loop['stopped'] or said
+    loop['stopped'] = active_rounds.search(config, loop, folder, asked)
+    if not loop['stopped'] and not asked:
+        loop['stopped'] = active_rounds.over_budget(config, loop, folder)
+    if loop['stopped']:
         return None
     _enter(workdir, number, 'rating')
     rated = active_rounds.rate(config, loop, folder)
-    if rated.get('missing'):
+    if parallel.agree(bool(rated.get('missing'))):
         counts = {key: rated[key] for key in ('missing', 'needed')}
         _enter(workdir, number, 'waiting for people', **counts)
+        if config['study']['serve']:
+            rated = active_rounds.rate(config, loop, folder, config['study']['serve'])
+    if parallel.agree(bool(rated.get('missing'))):
         print(
             f'active: round {number} waits for {rated["missing"]:,} of {rated["needed"]:,} ratings;'
             ' the same command goes on when people have given them.',
             file=sys.stderr,
         )
-        return counts | {'round': number}
+        return {key: rated[key] for key in ('missing', 'needed')} | {'round': number}
     loop['searches'].append(folder)
     loop['rounds'].append(active_rounds.record(config, loop, folder, rated))
     right = loop['rounds'][-1]['pairs_right'][0]
@@ -82,8 +85,12 @@ def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
         loop['stopped'] = f'the model orders {right:.0%} of the pairs found against it as people do'
     else:
         _enter(workdir, number, 'fine-tuning')
-        later = active_rounds.is_asked(workdir / f'round_{number + 1:02d}')
         loop['stopped'] = active_rounds.fine_tune(config, loop, folder, later)
+    if loop['stopped'] and later:
+        raise ValueError(
+            f'People were asked in {following}, but with this config the loop ends before, as '
+            f'{loop["stopped"]}; give the config back, or take another --workdir.'
+        )
     return None
 
 

@@ -1,7 +1,6 @@
 """What `active` leaves when its rounds have ended: evaluations, the record and joined tables."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from iqa_jax.tasks import active_rounds, evaluate
 
 BEFORE = 'before'
 ENDS = ('value', 'low', 'high')
-SAME = 1e-3  # two runs score one image alike to this, whatever their batches are
 
 
 def labels(loop: dict) -> list[str]:
@@ -88,29 +86,29 @@ def _entries(config: dict, loop: dict, name: str, folder: Path, results: dict) -
     first, last = labels(loop)[0], labels(loop)[-1]
     found = tables.read(folder / 'predictions.parquet')[0]
     draws = {key: config['evaluate'][key] for key in ('resamples', 'seed')}
-    change = statistics.paired_difference(
-        found[last], found[first], found['target'], found['ref_id'], **draws
-    )
     rows = {row['model']: row for row in results['rows']}
-    common = {'set': name, 'simulated': results['simulated']}
-    entries = [
-        common | {
+    common, entries = {'set': name, 'simulated': results['simulated']}, []
+    if results['components'] == 1:  # opinions on pairs that share no image have no order
+        change = statistics.paired_difference(
+            found[last], found[first], found['target'], found['ref_id'], **draws
+        )
+        entries.append(common | {
             'measure': 'SRCC', 'before': rows[first]['srcc'], 'after': rows[last]['srcc'],
             'difference': [change[end] for end in ENDS], 'n': rows[last]['n'],
-        }
-    ] if results['components'] == 1 else []  # fmt: skip
+        })  # fmt: skip
     pairs = {row['model']: row for row in results['pairs']}
     if not pairs:
         return entries
     place = loop['searches'][-1] if name == 'fresh' else folder.parents[1] / name
     right, contests = _right(found, place)
-    if name == 'fresh':
-        entries += _by_contest(config, right, contests, (first, last), common, draws)
     change = statistics.bootstrap_mean(right[last] - right[first], **draws)
     accuracy = {'before': pairs[first]['accuracy'], 'after': pairs[last]['accuracy']}
     counts = {k: pairs[last][k] for k in ('n', 'ties', 'unrated', 'unscored')}
     accuracy['difference'] = [change[end] for end in ENDS]
-    return [*entries, common | accuracy | counts | {'measure': 'pairs right'}]
+    entries.append(common | accuracy | counts | {'measure': 'pairs right'})
+    if name == 'fresh':
+        entries += _by_contest(config, right, contests, (first, last), common, draws)
+    return entries
 
 
 def _right(found: tables.Table, place: Path) -> tuple[dict[str, np.ndarray], tables.Table]:
@@ -146,12 +144,13 @@ def _by_contest(
     for name, mask in masks.items():
         entries.append(_paired(right[first][mask], right[last][mask], draws))
         entries[-1] |= {'set': f'fresh_{name}'}
-    own = statistics.independent_difference(
-        right[last][masks['after']], right[first][masks['before']], **draws
+    own = statistics.masked_difference(
+        right[last], masks['after'], right[first], masks['before'], **draws
     )
     entries.append({
         'set': 'fresh_own', 'before': entries[1]['before'], 'after': entries[0]['after'],
-        'difference': [own[end] for end in ENDS], 'n': entries[0]['n'],
+        'difference': [own[end] for end in ENDS],
+        'n': entries[0]['n'], 'n_before': entries[1]['n'],
     })  # fmt: skip
     return [common | {'measure': 'pairs right'} | entry for entry in entries]
 
@@ -170,7 +169,7 @@ def _history(loop: dict, name: str, results: dict) -> list[dict]:
     found = []
     for number, label in enumerate(labels(loop)):
         about = common | {'model': label, 'round': number}
-        if results['components'] == 1:  # opinions on pairs that share no image have no order
+        if results['components'] == 1:
             srcc = {'value': rows[label]['srcc'], 'n': rows[label]['n']}
             found.append(about | {'measure': 'SRCC'} | srcc)
         if pairs:
@@ -180,26 +179,14 @@ def _history(loop: dict, name: str, results: dict) -> list[dict]:
 
 
 def join_scores(paths: list[Path], output: Path, mark: str) -> None:
-    """One score table of the same model's tables; an image that two of them hold enters once.
-
-    Raises a ValueError where two different images have one id.
-    """
-    parts, known, described = [], {}, {}
+    """One score table of the same model's tables; an image that two of them hold enters once."""
+    parts, known, described = [], set(), {}
     for path in paths:
         table, meta = tables.read(path)
+        ids = table['image_id'].tolist()
+        parts.append(tables.select(table, np.array([i not in known for i in ids], bool)))
+        known |= {*ids}
         described = described or meta['columns']
-        scores = table[next(iter(described))].tolist()
-        ids, new = table['image_id'].tolist(), []
-        for row, (image_id, score) in enumerate(zip(ids, scores, strict=True)):
-            if image_id not in known:
-                known[image_id] = score
-                new.append(row)
-            elif not math.isclose(known[image_id], score, rel_tol=SAME, abs_tol=SAME):
-                raise ValueError(
-                    f'{path} and an earlier table score two different images called {image_id}; '
-                    'give the databases ids of their own.'
-                )
-        parts.append(tables.select(table, np.array(new, int)))
     tables.write(output, tables.concatenate(parts), {'columns': described}, mark)
 
 
@@ -210,9 +197,10 @@ def summary(loop: dict, found: dict) -> dict:
     old, last = entries[0], entries[-1]
     people = [' (SIMULATED observers)' if entry['simulated'] else '' for entry in (old, last)]
     text = f'old set SRCC {old["before"][0]:.3f} -> {old["after"][0]:.3f}{people[0]}'
-    if last['set'] == 'fresh':
+    if last['set'].startswith('fresh'):
         right = f'{last["before"][0]:.0%} -> {last["after"][0]:.0%}'
-        text += f', fresh gMAD pairs right {right}{people[1]}'
+        whose = ' of its own' if last['set'] == 'fresh_own' else ''
+        text += f', fresh gMAD pairs{whose} right {right}{people[1]}'
     text += f'; {loop["stopped"]}'
     return {
         'rounds': len(loop['models']) - 1,

@@ -11,10 +11,9 @@ from iqa_jax.data import manifest, score_columns, tables
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts
 from iqa_jax.study import schema
-from iqa_jax.tasks import gmad, opening, score, study, train
+from iqa_jax.tasks import export, gmad, opening, score, study, train
 
 OLD_SPLITS = ('val', 'test')  # of the old databases: for the guard, for the last evaluation
-
 LEAST_PAIRS = 2
 
 
@@ -35,10 +34,24 @@ def old_scores(loop: dict, model: int, name: str, workdir: Path) -> Path:
     return workdir / f'round_{number:02d}' / f'old_{name}' / 'scores.parquet'
 
 
-def score_old(config: dict, loop: dict, number: int, workdir: Path, frozen: bool = False) -> None:
+def copying(model: str) -> dict:
+    """The config of an export that copies a model as it is."""
+    given = {'task': 'export', 'root': '', 'model': model, 'calibration': None}
+    return given | dict.fromkeys(('results', 'pairs', 'rated'), '')
+
+
+def begin(config: dict, loop: dict, workdir: Path) -> None:
+    """Copies the first model, which may be trained anew while people answer, and scores by it."""
+    frozen, place = is_asked(workdir / 'round_01'), workdir / 'round_00' / 'model'
+    loop['ran']['round_00/model'] = _run(export, copying(config['model']), place, frozen)
+    loop['models'].append(str(place))
+    score_old(config, loop, 0, workdir, frozen)
+
+
+def score_old(config: dict, loop: dict, number: int, workdir: Path, frozen: bool) -> None:
     """Scores the test and validation images of the old databases by the model of a round."""
     folder = workdir / f'round_{number:02d}'
-    model = str(folder / 'train' / 'model') if number else config['model']
+    model = str(folder / 'train' / 'model') if number else loop['models'][0]
     for name, entry in config['replay'].items():
         scoring = config['score'] | {'model': model, 'name': config['name'], 'root': ''}
         scoring |= {'task': 'score', 'manifest': entry['manifest'], 'splits': OLD_SPLITS}
@@ -79,7 +92,7 @@ def search(config: dict, loop: dict, folder: Path, frozen: bool) -> str:
     except gmad.NoPairsError as error:
         if not loop['searches']:
             raise
-        return f'there is no counterexample left: {error}'
+        return f'there is no counterexample left ({str(error).rstrip(".")})'
     return ''
 
 
@@ -89,8 +102,10 @@ def over_budget(config: dict, loop: dict, folder: Path) -> str:
     Raises a ValueError if the budget is too small for the first round.
     """
     budget = config['stop']['ratings']
+    if not budget:
+        return ''
     needed, spent = _needed(config, folder), sum(r['ratings'] for r in loop['rounds'])
-    if not budget or spent + needed <= budget:
+    if spent + needed <= budget:
         return ''
     if not spent:
         raise ValueError(
@@ -101,25 +116,30 @@ def over_budget(config: dict, loop: dict, folder: Path) -> str:
 
 
 def _needed(config: dict, folder: Path) -> int:
-    """Ratings that the pairs of a search need, without anchors and questions of known answer."""
+    """Ratings that the pairs of a search need, with anchors, without practice and gold."""
     found = json.loads(artifacts.read(folder / 'gmad' / 'stage.json'))
-    panel, people = config['study']['panel'], config['study'].get('people', {})
+    panel, people = config['study']['panel'], config['study']['people']
     if panel['kind'] != 'people':
         return found['images'] * panel['votes_per_image']
-    unit = 'pairs' if people['design'] == 'pair_choice' else 'images'
-    return found[unit] * people['votes_per_item']
+    if people['design'] == 'pair_choice':
+        return found['pairs'] * people['votes_per_item']
+    anchors = sum(entry['count'] for entry in people['anchors'].values())
+    return (found['images'] + anchors) * people['votes_per_item']
 
 
-def rate(config: dict, loop: dict, folder: Path) -> dict:
-    """Has the pairs of a search rated; the study's summary, also while ratings are missing."""
+def rate(config: dict, loop: dict, folder: Path, serve: str = '') -> dict:
+    """Has the pairs of a search rated; the study's summary, also while ratings are missing.
+
+    With `serve` the rating page is open until it is closed.
+    """
     rating = config['study'] | {
         'task': 'study', 'root': '', 'manifest': config['manifest'], 'proxies': config['proxies'],
         'pairs': str(folder / 'gmad' / 'pairs.parquet'), 'database': f'gmad_{folder.name}',
     }  # fmt: skip
     place = folder / 'study'
+    if serve:
+        study.run(rating | {'serve': serve}, place)
     found = study.run(rating | {'serve': ''}, place)
-    if found.get('missing') and rating['serve']:
-        found = study.run(rating, place)  # the page, until it is closed
     loop['ran'][f'{folder.name}/study'] = found
     return found
 
@@ -206,7 +226,8 @@ def record(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
         'simulated': bool(about.get('simulated')),
         'pairs': len(pairs['defender']),
         'images': len(rows['image_id']),
-        'ratings': rated.get('votes', rated.get('answers', 0)),
+        'ratings': int(sum(raters['votes' if 'votes' in raters else 'answers'])),
+        'minutes': _minutes(folder / 'study'),
         'raters': rated['raters'],
         'excluded': rated['excluded'],
         'agreement': float(np.median(agreement)) if len(agreement) else float('nan'),
@@ -215,6 +236,14 @@ def record(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
         'kept': False,
         'guard': {},
     }
+
+
+def _minutes(study_folder: Path) -> float:
+    """How long people took for the answers that count, NaN of a SIMULATED panel."""
+    names = ('votes.parquet', 'answers.parquet')
+    table = tables.read(next(study_folder / n for n in names if (study_folder / n).is_file()))[0]
+    taken = table.get('milliseconds')
+    return float('nan') if taken is None else float(np.sum(taken, dtype=np.float64)) / 60_000
 
 
 def first_name(config: dict) -> str:

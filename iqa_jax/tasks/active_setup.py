@@ -37,32 +37,63 @@ def check(config: dict) -> None:
         opening.check_keys(entry, {'manifest', 'weight'}, f'config.replay.{name}')
         if name.startswith('round_'):
             raise ValueError(f'config.replay.{name} has the name of a round; choose another.')
-        _check_old(config, entry['manifest'])
+    if f'{config["name"]}_before' in config['rivals']:
+        raise ValueError(
+            f'config.rivals.{config["name"]}_before has the name that the first model takes in '
+            'the last search; choose another.'
+        )
+    _check_ids(config)
+    known = _known(config)
+    for entry in config['replay'].values():
+        _check_old(entry['manifest'], known)
 
 
-def _check_old(config: dict, path: str) -> None:
-    """Raises a ValueError where the guard or the last evaluation would refuse an old database."""
-    rated = manifest.read(path)
-    tested = manifest.in_splits(rated, ('test',), path)
-    manifest.in_splits(rated, ('val',), path)
-    pool = manifest.read(config['manifest'])
+def _check_ids(config: dict) -> None:
+    """Raises a ValueError where two different images have one id."""
+    paths = [config['manifest'], *(entry['manifest'] for entry in config['replay'].values())]
+    read = [manifest.read(path) for path in paths]
+    for i, old in enumerate(read):
+        for path, other in zip(paths[:i], read[:i], strict=True):
+            ids = np.array(sorted({*old['image_id']} & {*other['image_id']}), object)
+            fields = ['sha256', 'type', 'level', 'seed']
+            one, two = (tables.join(ids, rows, fields, path) for rows in (old, other))
+            signed = (one['sha256'] != '') & (two['sha256'] != '')
+            recipe = np.any([one[key] != two[key] for key in fields[1:]], axis=0)
+            strange = np.where(signed, one['sha256'] != two['sha256'], recipe)
+            if strange.any():
+                raise ValueError(
+                    f'{paths[i]} and {path} call two different images {ids[strange][0]}; give '
+                    'them ids of their own.'
+                )
+
+
+def _known(config: dict) -> dict[str, tables.Table]:
+    """What the rounds train on and what the model was trained on, by the sentence about it."""
     known = {}
-    for where, columns, chosen in (
-        (config['manifest'], pool, config['gmad']['splits']),
-        (path, rated, ('train',)),
-    ):
-        trained = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
-        said = f'in split {", ".join(chosen)} of {where}, which the rounds train on; give either '
-        known[said + 'another split'] = exposure.record([trained], [], [])
+    trained = [(config['manifest'], config['gmad']['splits'])]
+    trained += [(entry['manifest'], ('train',)) for entry in config['replay'].values()]
+    for path, chosen in trained:
+        columns = manifest.read(path)
+        rows = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
+        said = f'in split {", ".join(chosen)} of {path}, which the rounds train on; give either '
+        known[said + 'another split'] = exposure.record([rows], [], [])
     model = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
     if model is not None:
         said = f'among those that {config["model"]} was trained on; choose another config.model, '
         known[said + 'or give them another split'] = model
-    for where, record in known.items():
-        seen = exposure.seen(tested, record)
-        if (bad := np.flatnonzero(seen > exposure.VALIDATED)).size:
-            raise ValueError(
-                f'{len(bad)} of {len(seen)} images in split test of {path}, '
-                f'{tested["image_id"][bad[0]]} the first, cannot test: they or others of their '
-                f'references are {where}.'
-            )
+    return known
+
+
+def _check_old(path: str, known: dict[str, tables.Table]) -> None:
+    """Raises a ValueError where the guard or the last evaluation would use known images."""
+    rated = manifest.read(path)
+    for split, what in (('test', 'test'), ('val', 'guard')):
+        rows = manifest.in_splits(rated, (split,), path)
+        for where, record in known.items():
+            seen = exposure.seen(rows, record)
+            if (bad := np.flatnonzero(seen > exposure.VALIDATED)).size:
+                raise ValueError(
+                    f'{len(bad)} of {len(seen)} images in split {split} of {path}, '
+                    f'{rows["image_id"][bad[0]]} the first, cannot {what}: they or others of '
+                    f'their references are {where}.'
+                )

@@ -60,8 +60,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     )  # fmt: skip
     if not len(pairs['defender']):
         raise NoPairsError(
-            f'gMAD found no pair among the images of {table.name}; widen config.half_width, raise '
-            'config.tolerance or config.max_per_ref.'
+            f'gMAD found no pair among the images of {table.name}; widen half_width, raise '
+            'tolerance or max_per_ref of its config.'
         )
     if config['max_pairs']:
         widest = (-pairs['gap']).argsort(kind='stable')[: config['max_pairs']]

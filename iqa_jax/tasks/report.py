@@ -143,7 +143,12 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
         'value': last['after'],
         'before': last['before'],
         'kind': 'percent',
-        'note': f'{last["n"]} decided pairs of the last search, not trained on',
+        'note': (
+            f'each model on the {last["n"]} and {last["n_before"]} decided pairs found against it'
+            if last['set'] == 'fresh_own'
+            else f'{last["n"]} decided pairs found against the new model'
+        )
+        + ', not trained on',
         'simulated': last['simulated'],
     }
     after = 'the active round' if rounds == 1 else f'{rounds} rounds'
@@ -164,7 +169,7 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
             'note': f'before and after {after}' if rounds else 'no round was kept',
             'simulated': old['simulated'],
         },
-        *([fresh] if last['set'] == 'fresh' and last['measure'] == 'pairs right' else []),
+        *([fresh] if last['set'].startswith('fresh') and last['measure'] == 'pairs right' else []),
         {
             'label': 'Images made',
             'value': made['images'],

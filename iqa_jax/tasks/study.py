@@ -11,7 +11,7 @@ import numpy as np
 
 from iqa_jax.data import kadis, manifest, tables
 from iqa_jax.runtime import stages
-from iqa_jax.study import panel
+from iqa_jax.study import panel, schema
 from iqa_jax.tasks import opening, provenance, study_items, study_people, study_results
 
 KEYS = {
@@ -39,6 +39,10 @@ def run(config: dict, workdir: str | Path) -> dict:
     if config['panel']['kind'] != 'simulated':
         raise ValueError(
             f"config.panel.kind={config['panel']['kind']!r}; use 'simulated' or 'people'."
+        )
+    if (workdir / schema.DATABASE).is_file():
+        raise ValueError(
+            f'{workdir} holds a study with people; take another --workdir for a SIMULATED panel.'
         )
     given = {key: value for key, value in given.items() if key not in ('serve', 'people')}
     inputs = [

@@ -59,9 +59,9 @@ def run_people(config: dict, given: dict, workdir: Path) -> dict:
                 _create(config, given, workdir)
         with contextlib.closing(schema.connect(workdir / schema.DATABASE)) as db:
             schema.check(db, workdir / schema.DATABASE)
-            _check_same(db, given, workdir, refuse=not config['serve'])
             if people['command']:
                 return study_admin.do(people['command'], people['rater'], db, workdir)
+            _check_same(db, given, workdir, refuse=not config['serve'])
             if not config['serve']:
                 return _aggregate(config, given, db, workdir)
         return study_admin.open_page(people, words, workdir)

@@ -142,7 +142,13 @@ def full_context(name='full', simulated=True):
         ],
         'active_rounds': [
             dict.fromkeys(('pairs', 'images', 'ratings', 'raters', 'excluded'), 3)
-            | {'round': name, 'agreement': NAN, 'pairs_right': UNKNOWN, 'trained': True}
+            | {
+                'round': name,
+                'agreement': NAN,
+                'minutes': 12.5,
+                'pairs_right': UNKNOWN,
+                'trained': True,
+            }
             | {'kept': False, 'guard': {name: {'before': 0.75, 'after': NAN}}}
         ],
         'active_stopped': name,

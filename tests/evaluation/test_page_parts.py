@@ -4,6 +4,8 @@ import re
 
 from iqa_jax.evaluation import page
 
+NAN = float('nan')
+
 
 def words(text):
     """The visible text of a page, tags and figures left out."""
@@ -49,6 +51,7 @@ def test_quarantine_names_the_stage_of_every_file():
 
 def search(**changes):
     row = {'round': 'round 1', 'pairs': 48, 'images': 90, 'ratings': 1350, 'raters': 24}
+    row |= {'minutes': NAN}
     row |= {'excluded': 2, 'agreement': 0.83, 'pairs_right': (0.6, 0.5, 0.7), 'guard': {}}
     return row | {'trained': False, 'kept': False, 'simulated': False} | changes
 
@@ -63,7 +66,7 @@ def test_every_search_says_what_it_cost_and_what_became_of_it():
     context = {'title': 't', 'simulated': False, 'active': [active_row('SRCC')]}
     context |= {'active_rounds': rows, 'active_stopped': 'the purse is empty'}
     visible = words(page.render(context))
-    assert 'round 1 SIMULATED 48 90 1,350 24 2 0.830 0.60 [0.50, 0.70] trained on' in visible
+    assert 'round 1 SIMULATED 48 90 1,350 n/a 24 2 0.830 0.60 [0.50, 0.70] trained on' in visible
     assert 'rolled back koniq 0.750 to 0.500' in visible and 'not trained on' in visible
     assert 'all 144 270 2,850' in visible
     assert 'The loop ended because the purse is empty.' in visible

@@ -173,15 +173,17 @@ def test_intervals_of_means_and_of_their_difference_are_near_the_normal_ones():
     assert found['value'] == pytest.approx(a.mean())
     assert [found['low'], found['high']] == pytest.approx([a.mean() - reach, a.mean() + reach],
                                                           abs=0.02)  # fmt: skip
-    found = statistics.independent_difference(a, b, resamples=4000)
+    # Two sets of pairs that share none are independent, and one set differs from itself by nothing.
+    values, in_a = np.concatenate([a, b]).astype(float), np.arange(150) < 60
+    found = statistics.masked_difference(values, in_a, values, ~in_a, resamples=4000)
     reach, value = 1.96 * np.sqrt(a.var() / 60 + b.var() / 90), a.mean() - b.mean()
     assert found['value'] == pytest.approx(value)
     assert [found['low'], found['high']] == pytest.approx([value - reach, value + reach], abs=0.02)
-    # Two samples of one value differ by chance, unlike one sample from itself.
-    same = statistics.independent_difference(a, a)
-    assert same['low'] < 0 == same['value'] < same['high']
-    for none in (statistics.bootstrap_mean([]), statistics.independent_difference(a, [])):
-        assert np.isnan([*none.values()]).all()
+    same = statistics.masked_difference(values, in_a, values, in_a)
+    assert same == {'value': 0.0, 'low': 0.0, 'high': 0.0}
+    none = statistics.masked_difference(values, in_a, values, in_a & ~in_a)
+    assert np.isnan([*none.values(), *statistics.bootstrap_mean([]).values()]).all()
+    assert len(statistics.right_pairs([], [], [])) == 0
 
 
 # ---- logistic mapping ---------------------------------------------------------------------------

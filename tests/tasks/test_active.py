@@ -9,9 +9,10 @@ import pytest
 from test_study_people import answer_all
 
 from configs import quickstart
+from configs import study as configs_study
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import stages
-from iqa_jax.tasks import active, active_results, export, report
+from iqa_jax.tasks import active, active_results, export, report, study
 
 PEOPLE = {'raters': 3, 'votes_per_item': 2, 'training': 1, 'gold_share': 0.0, 'break_every': 0}
 
@@ -245,16 +246,61 @@ def test_killed_at_every_phase_it_goes_on_to_the_same_record(smoke, main, tmp_pa
         assert (workdir / name).read_bytes() == (smoke / 'active' / name).read_bytes(), name
 
 
-def test_two_images_of_one_name_are_not_taken_for_one(tmp_path):
-    meta = {'columns': {'q': {'higher_is_better': True}}}
-    paths = [tmp_path / f'{name}.parquet' for name in ('pool', 'old', 'other')]
-    for path, ids, scores in zip(
-        paths, (['a', 'b'], ['b', 'c'], ['c']), ([1.0, 2.0], [2.0001, 3.0], [4.0]), strict=True
-    ):
-        table = {'image_id': np.array(ids, object), 'q': np.array(scores, np.float32)}
-        tables.write(path, table, meta)
-    active_results.join_scores(paths[:2], tmp_path / 'joined.parquet', '')
-    joined = tables.read(tmp_path / 'joined.parquet')[0]
-    assert joined['image_id'].tolist() == ['a', 'b', 'c'] and joined['q'].tolist() == [1, 2, 3]
-    with pytest.raises(ValueError, match='two different images called c'):
-        active_results.join_scores(paths, tmp_path / 'joined.parquet', '')
+def test_databases_that_know_each_others_images_are_refused_before_round_1(begun, smoke):
+    config, workdir = begun
+    path = workdir.parent / 'second.parquet'
+    rated, about = tables.read(smoke / 'rate/rated.parquet')
+    rated = manifest.read(smoke / 'rate/rated.parquet')
+    second = {'second': {'manifest': str(path), 'weight': 0.25}}
+    config |= {'replay': config['replay'] | second}
+    # What one database is tested on, the other one trains on.
+    swapped = {'train': 'test', 'test': 'train', 'val': 'val'}
+    split = np.array([swapped[name] for name in rated['split'].tolist()], object)
+    manifest.write(path, rated | {'split': split}, about)
+    with pytest.raises(ValueError, match=r'in split test of .*cannot test: .* in split train of'):
+        active.run(config, workdir)
+    # The guard's photographs may not be trained on either.
+    split = rated['split'].copy()
+    split[np.flatnonzero(split == 'val')[1:]] = 'train'
+    manifest.write(path, rated | {'split': split}, about)
+    with pytest.raises(ValueError, match=r'in split val of .*cannot guard: '):
+        active.run(config, workdir)
+    # One id, two images.
+    order = np.arange(len(rated['image_id']))
+    order[[0, -1]] = order[[-1, 0]]
+    manifest.write(path, rated | {'image_id': rated['image_id'][order]}, about)
+    with pytest.raises(ValueError, match=f'call two different images {rated["image_id"][0]}'):
+        active.run(config, workdir)
+    assert not (workdir / 'round_01/study').exists()
+
+
+def test_what_people_gave_is_not_dropped_by_another_config(begun, smoke):
+    config, workdir = begun
+    config = _with_people(config)
+    shutil.copytree(smoke / 'active/round_01/train', workdir / 'round_01/train')
+    assert active.run(config, workdir)['round'] == 1
+    place = workdir / 'round_01/study'
+    simulated = config['study'] | {'panel': begun[0]['study']['panel']}
+    with pytest.raises(ValueError, match='holds a study with people; take another --workdir'):
+        active.run(config | {'study': simulated}, workdir)
+    # The commands of a study need no more than its folder.
+    own = configs_study.get_config().to_dict()
+    own['panel']['kind'], own['people']['command'] = 'people', 'status'
+    assert study.run(own, place)['missing'] == 12
+    answer_all(place, _believe)
+    assert active.run(config, workdir)['round'] == 2
+    with pytest.raises(ValueError, match=r'People were asked in .*round_02, but with this config'):
+        active.run(config | {'stop': {'pairs_right': 0.0, 'ratings': 0}}, workdir)
+    # A purse that is empty now was not when they were asked.
+    assert active.run(config | {'stop': {'pairs_right': 2.0, 'ratings': 5}}, workdir)['round'] == 2
+    # The first model is the one that people were asked about, whatever was trained since.
+    first = (workdir / 'round_00/model/weights.msgpack').read_bytes()
+    assert active.run(config | {'model': 'pretrain/model'}, workdir)['round'] == 2
+    assert (workdir / 'round_00/model/weights.msgpack').read_bytes() == first
+    # Nobody prefers anything: the loop ends, and no pair says who is right.
+    answer_all(workdir / 'round_02/study', lambda rater, names: 50.0)
+    with pytest.warns(UserWarning):
+        summary = active.run(config, workdir)
+    assert summary['rounds'] == 1
+    fresh = [entry for entry in summary['comparisons'] if entry['set'] == 'fresh'][-1]
+    assert fresh['n'] == 0 and fresh['ties'] == 3

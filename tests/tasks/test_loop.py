@@ -119,7 +119,7 @@ def test_active_leaves_the_scores_and_the_model_of_its_last_round(smoke):
     first, last = record['rounds']
     assert first['trained'] and first['kept'] and not last['trained']
     of_fresh = [e['set'] for e in record['comparisons'] if e['set'].startswith('fresh')]
-    assert of_fresh == ['fresh', 'fresh_after', 'fresh_before', 'fresh_own', 'fresh']
+    assert of_fresh == ['fresh', 'fresh', 'fresh_after', 'fresh_before', 'fresh_own']
     for entry in record['comparisons']:
         value, low, high = entry['difference']
         assert value == pytest.approx(entry['after'][0] - entry['before'][0])
