@@ -8,14 +8,12 @@ import importlib
 import os
 import pathlib
 import runpy
-import signal
 import sys
-import threading
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import parallel, stages
+from iqa_jax.runtime import parallel, signals, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -39,8 +37,7 @@ def main(argv: list[str]) -> int:
             FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
         )
         # After JAX, whose own handler of SIGTERM would only take a note of it.
-        signal.signal(signal.SIGTERM, _terminate)
-        sys.unraisablehook = _hear_again
+        signals.listen()
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
         return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
@@ -56,21 +53,6 @@ def _end(sentence: str, code: int) -> int:
     if FLAGS.distributed:
         os._exit(code)  # a normal exit would wait for the other processes, and abort without them
     return code
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
-def _hear_again(lost: object) -> None:
-    """Sends a signal again whose exception arose in a finalizer, where Python drops it."""
-    if not isinstance(lost.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(lost)
-        return
-    number = lost.exc_value.args[0] if lost.exc_value.args else signal.SIGINT
-    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
 
 
 def _parse(argv: list[str]) -> list[str]:

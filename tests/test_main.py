@@ -36,6 +36,19 @@ main._check_task = lambda name: None
 sys.modules['iqa_jax.tasks.export'] = types.SimpleNamespace(run=run)
 app.run(main.main, flags_parser=main._parse)
 """
+# The signal comes while a finalizer runs, in which Python drops exceptions.
+LOST = TERMINATED.replace(
+    'def run(config, workdir):\n    os.kill(os.getpid(), signal.SIGTERM)\n',
+    """class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+def run(config, workdir):
+    Finalized()
+""",
+)
 
 
 @pytest.fixture
@@ -61,6 +74,7 @@ def test_command_lines(config_file, tmp_path):
         (module, [f'{config}:tiny', work], 2, r"^Error: config argument 'tiny' is"),
         (module, ['--config=nowhere.py', work], 2, 'No such file'),
         (['-c', TERMINATED], [config, work], 143, 'run the same command to continue'),
+        (['-c', LOST], [config, work], 143, 'run the same command to continue'),
     ]
     children = [
         subprocess.Popen(
@@ -94,6 +108,7 @@ def run_main(monkeypatch, tmp_path):
             workdir=str(tmp_path),
         )
         monkeypatch.setattr(main, 'FLAGS', flags)
+        monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)  # `main` sets its own
         monkeypatch.setitem(sys.modules, 'iqa_jax.tasks.fake', types.SimpleNamespace(run=run))
         return main.main(['main'])
 
