@@ -6,7 +6,7 @@
 `--config.photos=DIR` takes a folder of your own photographs (512x384 or larger).
 Opinions come from a SIMULATED panel, and every figure that rests on them says so.
 
-2 cores of an AMD EPYC beside a test suite: 21 min 55 s. SRCC with the mean equalised proxy on
+2 cores of an AMD EPYC beside other trainings: 22 min. SRCC with the mean equalised proxy on
 photographs never trained on 0.666 [0.543, 0.802] (8 photographs, 608 images, bootstrap by
 photograph).
 """

@@ -3,7 +3,7 @@
     python -m iqa_jax.main --config configs/train_ranking.py --workdir runs/quickstart/finetune
 
 Continues from the proxy-trained model. All pairs within a database of each batch count.
-2 cores of an AMD EPYC beside a test suite: 253 s, validation SRCC 0.608 (2 photographs, SIMULATED
+2 cores of an AMD EPYC beside a test suite: 158 s, validation SRCC 0.610 (2 photographs, SIMULATED
 observers).
 """
 
