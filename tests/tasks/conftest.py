@@ -1,12 +1,16 @@
 """One undisturbed smoke run of the whole loop, shared by the tests of this folder."""
 
 import hashlib
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from configs import quickstart
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -52,3 +56,19 @@ def tree_digest():
         }
 
     return digest
+
+
+@pytest.fixture
+def begun_loop(smoke, tmp_path):
+    """(config, workdir) of a second active run beside the smoke run's, its first search done."""
+    config = quickstart.get_config('smoke').stages.active.to_dict() | {'root': str(smoke)}
+    del config['folder']
+    for part in ('round_00', 'round_01/score', 'round_01/gmad'):
+        shutil.copytree(smoke / 'active' / part, tmp_path / 'active' / part)
+    return config, tmp_path / 'active'
+
+
+@pytest.fixture(scope='session')
+def json_of():
+    """Reads a JSON file."""
+    return lambda path: json.loads(path.read_text())
