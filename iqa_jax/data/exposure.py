@@ -85,6 +85,11 @@ def same_image(rows: tables.Table, others: tables.Table) -> np.ndarray:
     return found
 
 
+def file_digests(rows: tables.Table) -> list[str]:
+    """SHA-256 of each row's file, from the manifest or of its bytes; '' where there is none."""
+    return _digests(rows, 'file', 'sha256')
+
+
 def _keys(rows: tables.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row, uint64 digest, whether it is of the image and not of its reference), [K] each."""
     names = ('ref_id', 'database', 'content', 'file', 'type', 'level', 'seed')

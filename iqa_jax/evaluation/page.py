@@ -37,7 +37,8 @@ NaN where unknown. `simulated` inside a part overrides the top one for that part
     hard_examples  [{'image': uint8, 'image_id', 'disagreement', 'type', 'severity'}]
     active         [{'label', 'set', 'measure', 'before': interval, 'after': interval, 'n',
                    'difference': interval of after - before (optional), 'ties', 'unrated',
-                   'unscored': pairs that do not count (optional), 'simulated'}]
+                   'unscored': pairs that do not count (optional), 'n_before': pairs of the old
+                   model where each has its own (optional), 'simulated'}]
     active_history [{'label', 'measure', 'model', 'round': int, 'value': interval, 'n',
                    'simulated'}], every model that was kept on every set
     active_rounds  [{'round': str, 'pairs', 'images', 'ratings', 'raters', 'excluded': counts,

@@ -39,6 +39,7 @@ def active(rows: Sequence[dict], simulated: bool) -> dict | None:
         {k: row.get(k, '') for k in ('label', 'set', 'measure')}
         | {'n': row.get('n'), 'before': b, 'after': a, 'change': c, 'sure': _side(c)}
         | {'without': ', '.join(f'{row[k]} {k}' for k in NOT_COUNTED if row.get(k))}
+        | {'n_before': row.get('n_before')}
         | {'simulated': row.get('simulated', simulated)}
         for row, b, a, c in zip(rows, before, after, change, strict=True)
     ]

@@ -113,8 +113,8 @@ def masked_difference(
 ) -> dict[str, float]:
     """As `bootstrap_mean`, for mean(a) where mask_a - mean(b) where mask_b, of the same [P] pairs.
 
-    Pairs are resampled once for both, so that those of both masks count as the same pairs; nan
-    where a mask is empty.
+    Pairs are resampled once for both, so that those of both masks count as the same pairs; samples
+    without a pair of either mask are left out. nan where a mask is empty.
     """
     samples = []
     draws = np.random.default_rng(seed).integers(len(values_a), size=(resamples, len(values_a)))
@@ -125,12 +125,13 @@ def masked_difference(
         with np.errstate(invalid='ignore'):
             samples.append((np.asarray(values)[draws] * held).sum(1) / held.sum(1))
     value = float(np.mean(values_a[mask_a]) - np.mean(values_b[mask_b]))
-    return _percentiles(value, samples[0] - samples[1], confidence)
+    change = samples[0] - samples[1]
+    return _percentiles(value, change[np.isfinite(change)], confidence)
 
 
 def _percentiles(value: float, samples: np.ndarray, confidence: float) -> dict[str, float]:
     tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(samples, [tail, 100 - tail])
+    low, high = np.percentile(samples, [tail, 100 - tail])
     return {'value': value, 'low': float(low), 'high': float(high)}
 
 

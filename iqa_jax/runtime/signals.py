@@ -27,7 +27,8 @@ def _hear_again(lost: Any) -> None:
     if not isinstance(lost.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(lost)
         return
-    number = lost.exc_value.args[0] if lost.exc_value.args else signal.SIGINT
+    given = lost.exc_value.args
+    number = given[0] if given and isinstance(given[0], int) else signal.SIGINT
     again = threading.Timer(_PAUSE, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()

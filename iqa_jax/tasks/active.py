@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts, parallel, stages
+from iqa_jax.runtime import artifacts, stages
 from iqa_jax.tasks import active_results, active_rounds, active_setup, export, opening
 
 KEYS = {
@@ -38,7 +38,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
     start = time.monotonic()
-    active_setup.check(config)
+    asked = active_rounds.is_asked(workdir / 'round_01')
+    active_setup.check(config, workdir / active_rounds.FIRST if asked else Path(config['model']))
     loop = {'models': [], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
     active_rounds.begin(config, loop, workdir)
     while not loop['stopped']:
@@ -64,12 +65,12 @@ def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
         return None
     _enter(workdir, number, 'rating')
     rated = active_rounds.rate(config, loop, folder)
-    if parallel.agree(bool(rated.get('missing'))):
+    if rated.get('missing'):
         counts = {key: rated[key] for key in ('missing', 'needed')}
         _enter(workdir, number, 'waiting for people', **counts)
         if config['study']['serve']:
             rated = active_rounds.rate(config, loop, folder, config['study']['serve'])
-    if parallel.agree(bool(rated.get('missing'))):
+    if rated.get('missing'):
         print(
             f'active: round {number} waits for {rated["missing"]:,} of {rated["needed"]:,} ratings;'
             ' the same command goes on when people have given them.',
@@ -77,11 +78,11 @@ def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
         )
         return {key: rated[key] for key in ('missing', 'needed')} | {'round': number}
     loop['searches'].append(folder)
-    loop['rounds'].append(active_rounds.record(config, loop, folder, rated))
+    loop['rounds'].append(active_results.searched(config, loop, folder, rated))
     right = loop['rounds'][-1]['pairs_right'][0]
     if number > config['rounds']:
         loop['stopped'] = 'all rounds were run'
-    elif right >= config['stop']['pairs_right']:
+    elif right >= config['stop']['pairs_right'] and not later:
         loop['stopped'] = f'the model orders {right:.0%} of the pairs found against it as people do'
     else:
         _enter(workdir, number, 'fine-tuning')

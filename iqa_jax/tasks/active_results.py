@@ -14,6 +14,54 @@ BEFORE = 'before'
 ENDS = ('value', 'low', 'high')
 
 
+def searched(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
+    """What a search cost and found: counts, agreement of the raters, pairs the model gets right."""
+    pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
+    faced = tables.select(pairs, np.flatnonzero(active_rounds.is_against(pairs, config['name'])))
+    rows, about = tables.read(folder / 'study' / 'rated.parquet')
+    scores = tables.read(active_rounds.pool_scores(loop, -1, folder.parent))[0]
+    quality = dict(zip(rows['image_id'].tolist(), rows['mos'].tolist(), strict=True))
+    both = [
+        pair for pair in zip(faced['image_id_best'], faced['image_id_worst'], strict=True)
+        if pair[0] in quality and pair[1] in quality
+    ]  # fmt: skip
+    sides = [np.array(side, object) for side in zip(*both, strict=True)] or [np.array([])] * 2
+    model = [
+        tables.join(side, scores, [config['name']], 'the scores of the pool')[config['name']]
+        for side in sides
+    ]
+    right = statistics.bootstrap_pairs(
+        model[0] - model[1], *(np.array([quality[i] for i in side]) for side in sides),
+        resamples=config['evaluate']['resamples'], seed=config['evaluate']['seed'],
+    )  # fmt: skip
+    raters = tables.read(folder / 'study' / 'raters.csv')[0]
+    agreement = np.asarray(raters.get('srcc', []), np.float64)
+    agreement = agreement[np.isfinite(agreement)]
+    return {
+        'folder': folder.name,
+        'simulated': bool(about.get('simulated')),
+        'pairs': len(pairs['defender']),
+        'images': len(rows['image_id']),
+        'ratings': int(sum(raters['votes' if 'votes' in raters else 'answers'])),
+        'minutes': _minutes(folder / 'study'),
+        'raters': rated['raters'],
+        'excluded': rated['excluded'],
+        'agreement': float(np.median(agreement)) if len(agreement) else float('nan'),
+        'pairs_right': [right[end] for end in ('value', 'low', 'high')],
+        'trained': False,
+        'kept': False,
+        'guard': {},
+    }
+
+
+def _minutes(study_folder: Path) -> float:
+    """How long people took for the answers of a study's table, NaN of a SIMULATED panel."""
+    votes = 'votes' in tables.read(study_folder / 'raters.csv')[0]
+    name = 'votes.parquet' if votes else 'answers.parquet'
+    taken = tables.read(study_folder / name)[0].get('milliseconds')
+    return float('nan') if taken is None else float(np.sum(taken, dtype=np.float64)) / 60_000
+
+
 def labels(loop: dict) -> list[str]:
     """Column names of the models that were kept, the one before all rounds first."""
     return [BEFORE] + [f'after round {k}' for k in range(1, len(loop['models']))]
@@ -138,7 +186,7 @@ def _by_contest(
         'after': active_rounds.is_against(pairs, config['name']),
         'before': active_rounds.is_against(pairs, active_rounds.first_name(config)),
     }
-    if first == last or not masks['before'].any():
+    if first == last or not all(mask.any() for mask in masks.values()):
         return []
     entries = []
     for name, mask in masks.items():
@@ -199,7 +247,7 @@ def summary(loop: dict, found: dict) -> dict:
     text = f'old set SRCC {old["before"][0]:.3f} -> {old["after"][0]:.3f}{people[0]}'
     if last['set'].startswith('fresh'):
         right = f'{last["before"][0]:.0%} -> {last["after"][0]:.0%}'
-        whose = ' of its own' if last['set'] == 'fresh_own' else ''
+        whose = ' of each model itself' if last['set'] == 'fresh_own' else ''
         text += f', fresh gMAD pairs{whose} right {right}{people[1]}'
     text += f'; {loop["stopped"]}'
     return {

@@ -12,9 +12,11 @@ from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import artifacts
 from iqa_jax.study import schema
 from iqa_jax.tasks import export, gmad, opening, score, study, train
+from iqa_jax.training import saved_model
 
 OLD_SPLITS = ('val', 'test')  # of the old databases: for the guard, for the last evaluation
 LEAST_PAIRS = 2
+FIRST = 'round_00/model'  # the first model's copy
 
 
 def is_asked(folder: Path) -> bool:
@@ -42,8 +44,11 @@ def copying(model: str) -> dict:
 
 def begin(config: dict, loop: dict, workdir: Path) -> None:
     """Copies the first model, which may be trained anew while people answer, and scores by it."""
-    frozen, place = is_asked(workdir / 'round_01'), workdir / 'round_00' / 'model'
-    loop['ran']['round_00/model'] = _run(export, copying(config['model']), place, frozen)
+    frozen, place = is_asked(workdir / 'round_01'), workdir / FIRST
+    loop['ran'][FIRST] = _run(export, copying(config['model']), place, frozen)
+    source, copy = (saved_model.optimizer_file(folder) for folder in (config['model'], place))
+    if source.is_file() and not frozen and config['train']['init_optimizer']:
+        artifacts.commit(copy, artifacts.read(source))
     loop['models'].append(str(place))
     score_old(config, loop, 0, workdir, frozen)
 
@@ -161,6 +166,7 @@ def fine_tune(config: dict, loop: dict, folder: Path, frozen: bool) -> str:
     number, workdir = len(loop['searches']), folder.parent
     ran = _run(train, fine_tuning, folder / 'train', frozen)
     loop['ran'][f'{folder.name}/train'] = ran
+    _warn_of_changes(folder / 'train' / 'model', loop)
     score_old(config, loop, number, workdir, frozen)
     guard = {name: _guard(config, loop, name, number, workdir) for name in config['replay']}
     fallen = [name for name, found in guard.items() if found['fell']]
@@ -176,6 +182,18 @@ def fine_tune(config: dict, loop: dict, folder: Path, frozen: bool) -> str:
     )
     logging.warning('%s.', said[0].upper() + said[1:])
     return said
+
+
+def _warn_of_changes(model: Path, loop: dict) -> None:
+    """Says which opinions have changed since a model that stays was trained on them."""
+    trainings = json.loads(artifacts.read(model / 'model.json'))['meta']['trainings']
+    learned = {entry['name']: entry['manifest_sha256'] for entry in trainings[-1]['databases']}
+    for found in loop['searches']:
+        if artifacts.meta(_rated(found))['sha256'] != learned.get(found.name):
+            logging.warning(
+                '%s stays as it was trained, though %s has changed since; another --workdir '
+                'trains it anew.', model, _rated(found),
+            )  # fmt: skip
 
 
 def _guard(config: dict, loop: dict, name: str, number: int, workdir: Path) -> dict:
@@ -196,54 +214,6 @@ def _guard(config: dict, loop: dict, name: str, number: int, workdir: Path) -> d
     # NaN, of a model that scores all images alike, falls too.
     fell = not found['after'] >= found['before'] - config['guard']['srcc_fall']
     return found | {'fell': fell, 'images': len(mos)}
-
-
-def record(config: dict, loop: dict, folder: Path, rated: dict) -> dict:
-    """What a search cost and found: counts, agreement of the raters, pairs the model gets right."""
-    pairs = tables.read(folder / 'gmad' / 'pairs.parquet')[0]
-    faced = tables.select(pairs, np.flatnonzero(is_against(pairs, config['name'])))
-    rows, about = tables.read(_rated(folder))
-    scores = tables.read(pool_scores(loop, -1, folder.parent))[0]
-    quality = dict(zip(rows['image_id'].tolist(), rows['mos'].tolist(), strict=True))
-    both = [
-        pair for pair in zip(faced['image_id_best'], faced['image_id_worst'], strict=True)
-        if pair[0] in quality and pair[1] in quality
-    ]  # fmt: skip
-    sides = [np.array(side, object) for side in zip(*both, strict=True)] or [np.array([])] * 2
-    model = [
-        tables.join(side, scores, [config['name']], 'the scores of the pool')[config['name']]
-        for side in sides
-    ]
-    right = statistics.bootstrap_pairs(
-        model[0] - model[1], *(np.array([quality[i] for i in side]) for side in sides),
-        resamples=config['evaluate']['resamples'], seed=config['evaluate']['seed'],
-    )  # fmt: skip
-    raters = tables.read(folder / 'study' / 'raters.csv')[0]
-    agreement = np.asarray(raters.get('srcc', []), np.float64)
-    agreement = agreement[np.isfinite(agreement)]
-    return {
-        'folder': folder.name,
-        'simulated': bool(about.get('simulated')),
-        'pairs': len(pairs['defender']),
-        'images': len(rows['image_id']),
-        'ratings': int(sum(raters['votes' if 'votes' in raters else 'answers'])),
-        'minutes': _minutes(folder / 'study'),
-        'raters': rated['raters'],
-        'excluded': rated['excluded'],
-        'agreement': float(np.median(agreement)) if len(agreement) else float('nan'),
-        'pairs_right': [right[end] for end in ('value', 'low', 'high')],
-        'trained': False,
-        'kept': False,
-        'guard': {},
-    }
-
-
-def _minutes(study_folder: Path) -> float:
-    """How long people took for the answers that count, NaN of a SIMULATED panel."""
-    names = ('votes.parquet', 'answers.parquet')
-    table = tables.read(next(study_folder / n for n in names if (study_folder / n).is_file()))[0]
-    taken = table.get('milliseconds')
-    return float('nan') if taken is None else float(np.sum(taken, dtype=np.float64)) / 60_000
 
 
 def first_name(config: dict) -> str:

@@ -9,8 +9,11 @@ from iqa_jax.tasks import opening
 from iqa_jax.training import saved_model
 
 
-def check(config: dict) -> None:
-    """Raises a ValueError for rounds, weights, rules or old sets that cannot be."""
+def check(config: dict, first: Path) -> None:
+    """Raises a ValueError for rounds, weights, rules or old sets that cannot be.
+
+    `first` is the folder of the model that round 1 begins with.
+    """
     if config['rounds'] < 1:
         raise ValueError(f'config.rounds={config["rounds"]} trains nothing; set at least 1.')
     opening.check_keys(config['guard'], {'srcc_fall'}, 'config.guard')
@@ -43,7 +46,7 @@ def check(config: dict) -> None:
             'the last search; choose another.'
         )
     _check_ids(config)
-    known = _known(config)
+    known = _known(config, first)
     for entry in config['replay'].values():
         _check_old(entry['manifest'], known)
 
@@ -55,11 +58,13 @@ def _check_ids(config: dict) -> None:
     for i, old in enumerate(read):
         for path, other in zip(paths[:i], read[:i], strict=True):
             ids = np.array(sorted({*old['image_id']} & {*other['image_id']}), object)
-            fields = ['sha256', 'type', 'level', 'seed']
+            recipe = ['type', 'level', 'seed', 'ref_sha256']
+            fields = ['file', 'sha256', *recipe]
             one, two = (tables.join(ids, rows, fields, path) for rows in (old, other))
-            signed = (one['sha256'] != '') & (two['sha256'] != '')
-            recipe = np.any([one[key] != two[key] for key in fields[1:]], axis=0)
-            strange = np.where(signed, one['sha256'] != two['sha256'], recipe)
+            digests = [np.array(exposure.file_digests(rows), object) for rows in (one, two)]
+            signed = (digests[0] != '') & (digests[1] != '')
+            other_recipe = np.any([one[key] != two[key] for key in recipe], axis=0)
+            strange = np.where(signed, digests[0] != digests[1], other_recipe)
             if strange.any():
                 raise ValueError(
                     f'{paths[i]} and {path} call two different images {ids[strange][0]}; give '
@@ -67,7 +72,7 @@ def _check_ids(config: dict) -> None:
                 )
 
 
-def _known(config: dict) -> dict[str, tables.Table]:
+def _known(config: dict, first: Path) -> dict[str, tables.Table]:
     """What the rounds train on and what the model was trained on, by the sentence about it."""
     known = {}
     trained = [(config['manifest'], config['gmad']['splits'])]
@@ -77,9 +82,9 @@ def _known(config: dict) -> dict[str, tables.Table]:
         rows = tables.select(columns, np.isin(columns['split'].astype(str), list(chosen)))
         said = f'in split {", ".join(chosen)} of {path}, which the rounds train on; give either '
         known[said + 'another split'] = exposure.record([rows], [], [])
-    model = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
+    model = exposure.read(first / saved_model.TRAINED_ON)
     if model is not None:
-        said = f'among those that {config["model"]} was trained on; choose another config.model, '
+        said = f'among those that {first} was trained on; choose another config.model, '
         known[said + 'or give them another split'] = model
     return known
 

@@ -146,7 +146,7 @@ def _tiles(config: dict, summaries: dict, results: dict, rounds: int) -> list[di
         'note': (
             f'each model on the {last["n"]} and {last["n_before"]} decided pairs found against it'
             if last['set'] == 'fresh_own'
-            else f'{last["n"]} decided pairs found against the new model'
+            else f'{last["n"]} decided pairs of the last search'
         )
         + ', not trained on',
         'simulated': last['simulated'],

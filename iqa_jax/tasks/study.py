@@ -42,7 +42,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         )
     if (workdir / schema.DATABASE).is_file():
         raise ValueError(
-            f'{workdir} holds a study with people; take another --workdir for a SIMULATED panel.'
+            f"{workdir} holds a study with people; set config.panel.kind='people', or take another "
+            '--workdir for a SIMULATED panel.'
         )
     given = {key: value for key, value in given.items() if key not in ('serve', 'people')}
     inputs = [

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, parallel, stages
 from iqa_jax.study import administration, collected, designs, plan, schema, texts
 from iqa_jax.tasks import (
     opening,
@@ -127,7 +127,9 @@ def _check_same(db: sqlite3.Connection, given: dict, workdir: Path, refuse: bool
 def _aggregate(config: dict, given: dict, db: sqlite3.Connection, workdir: Path) -> dict:
     """The tables of a complete study, or one sentence about what is missing."""
     start, status = time.monotonic(), administration.status(db)
-    if status['missing']:
+    # An answer may come between the looks of two processes.
+    if parallel.agree(bool(status['missing'])):
+        status['missing'] = max(status['missing'], 1)
         print(
             f'study: {status["missing"]:,} of {status["needed"]:,} ratings are missing'
             f'{study_admin.no_place(status)}; '
