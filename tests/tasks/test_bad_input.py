@@ -302,7 +302,11 @@ def test_evaluate_goes_on_without_the_images_that_score_set_aside(smoke, tmp_pat
         'proxies': 'data/proxies.parquet',
         'headline': 'mine',
     }
-    config['columns'] |= {'mine': column | {'kind': 'blind model'}}
+    unseen = {'scores': 'score_unseen/scores.parquet', 'column': 'pretrained'}
+    config['columns'] |= {
+        'mine': column | {'kind': 'blind model'},
+        'quality': unseen | {'kind': 'blind model'},
+    }
     summary = evaluate.run(config, tmp_path / 'out')
     assert summary['quarantined'] == 2
     assert tables.read(tmp_path / 'out/quarantine.csv')[0]['file'].tolist() == lost
