@@ -124,9 +124,9 @@ def _set_label(name: str) -> str:
         return f'{name.removeprefix("old_")}, the test set rated before'
     fresh = {
         'fresh': 'fresh gMAD, not trained on',
-        'fresh_after': 'fresh gMAD found against the new model',
-        'fresh_before': 'fresh gMAD found against the first model',
-        'fresh_own': 'each model on the fresh gMAD found against it',
+        'fresh_after': 'fresh, against the new model',
+        'fresh_before': 'fresh, against the first model',
+        'fresh_own': 'fresh, each against itself',
     }
     if name in fresh:
         return fresh[name]
