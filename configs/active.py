@@ -10,11 +10,11 @@ on, right 61 % -> 82 % of 49, change 0.20 [0.08, 0.33]; of each model's own, 61 
 
 `:large` is for some hundred photographs: more pairs, more steps. On 210 of them, after data,
 pretrain, rate and finetune of configs/quickstart.py with --config.photos (2 cores beside other
-work: 20 min; SIMULATED observers, 316 pairs in the round): SRCC on the old set 0.496 -> 0.569,
-change 0.072 [0.001, 0.161] (40 photographs). Of 276 fresh pairs found against the first model 68 %
--> 75 % are right, change 0.065 [0.025, 0.112]; of 264 found against the new one 76 % -> 72 %,
-change -0.038 [-0.091, 0.011]; of all 464 74 % -> 75 %, change 0.009 [-0.030, 0.045]; of each
-model's own 68 % -> 72 %, change 0.042 [-0.023, 0.111].
+work: 20 min without figures and sheets; SIMULATED observers, 316 pairs in the round): SRCC on the
+old set 0.496 -> 0.569, change 0.072 [0.001, 0.161] (40 photographs). Of 276 fresh pairs found
+against the first model 68 % -> 75 % are right, change 0.065 [0.025, 0.112]; of 264 found against
+the new one 76 % -> 72 %, change -0.038 [-0.091, 0.011]; of all 464 74 % -> 75 %, change 0.009
+[-0.030, 0.045]; of each model's own 68 % -> 72 %, change 0.042 [-0.023, 0.111].
 """
 
 import pathlib
