@@ -59,6 +59,7 @@ def _parse(argv: list[str]) -> list[str]:
     """Parses the flags; a wrong command line ends in one sentence and exit code 2."""
     FLAGS.set_default('verbosity', logging.INFO)
     try:
+        _refuse_remote_config(argv)
         rest = FLAGS(argv)
         if rest[1:]:
             raise ValueError(f'{rest[1]!r} is not a flag; write --config.KEY=VALUE to override.')
@@ -82,6 +83,14 @@ def _check_task(name: str | None) -> None:
     known = sorted(f.stem for f in files if '\ndef run(' in f.read_text(encoding='utf-8'))
     if name not in known:
         raise ValueError(f'config.task={name!r} is not a task; known are {", ".join(known)}.')
+
+
+def _refuse_remote_config(argv: list[str]) -> None:
+    """Raises a ValueError for a config file in an object store: it is a program with imports."""
+    for flag, following in zip(argv, [*argv[1:], ''], strict=True):
+        name, _, value = flag.partition('=')
+        if name == '--config' and '://' in (file := value or following):
+            raise ValueError(f'--config={file} is in an object store; copy it to this machine.')
 
 
 def _unknown_override(argv: list[str]) -> str:

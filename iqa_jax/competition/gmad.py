@@ -4,7 +4,6 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from iqa_jax.competition.contests import Match
 from iqa_jax.competition.rules import Levels, Rules
 from iqa_jax.competition.search import SCORES, run
 from iqa_jax.data import directions, score_stream
+from iqa_jax.runtime.paths import Path, as_path
 
 _ID = 'image_id'
 
@@ -138,7 +138,7 @@ def _opened(scores: Any, ids: Any, content: Any) -> score_stream.Table:
         for name, value in (('ids', ids), ('content', content)):
             if value is not None and not isinstance(value, str):
                 raise ValueError(f'{name} must name a column of {scores}.')
-        return score_stream.Table(Path(scores), ids or _ID, content)
+        return score_stream.Table(as_path(scores), ids or _ID, content)
     if hasattr(scores, '__array__') and hasattr(scores, 'ndim') and not _is_frame(scores):
         scores = np.asarray(scores)
         if scores.ndim != 2:

@@ -9,13 +9,13 @@ only by its reference or content.
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from iqa_jax.data import records, tables
 from iqa_jax.images import io
+from iqa_jax.runtime.paths import Path, as_path
 
 # What a model has to do with an image, weakest first; the numbers stand in score tables.
 UNSEEN, VALIDATED, REFERENCE, IMAGE = range(4)
@@ -49,7 +49,7 @@ def record(
 
 def read(path: str | Path) -> tables.Table | None:
     """The record of a model's training; None, with a warning, where there is none."""
-    if Path(path).is_file():
+    if as_path(path).is_file():
         return tables.read(path)[0]
     logging.warning('%s is not there: what this model was trained on is not known.', path)
     return None

@@ -5,12 +5,12 @@ say what extracted it) and the shards, .npy files that are read in place.
 """
 
 import io
-from pathlib import Path
 
 import numpy as np
 
 from iqa_jax.data import tables
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, paths
+from iqa_jax.runtime.paths import Path, as_path
 
 INDEX = 'features.parquet'
 LARGEST = float(np.finfo(np.float16).max)
@@ -81,7 +81,7 @@ class FeatureStore:
             found = tables.join(ids, table, ['shard', 'row'], path)
             shard.append(found['shard'] + len(self._shards))
             row.append(found['row'])
-            self._shards += [_open(Path(path).parent, entry) for entry in meta['shards']]
+            self._shards += [_open(as_path(path).parent, entry) for entry in meta['shards']]
         self._shard, self._row = np.concatenate(shard), np.concatenate(row)
         shapes = sorted({x.shape[1:] for x in self._shards})
         if len(shapes) > 1:
@@ -109,4 +109,4 @@ def _open(folder: Path, entry: dict) -> np.ndarray:
         raise artifacts.DamagedArtifact(
             f'{path} is not the shard that {INDEX} names; extract the features again.'
         )
-    return np.load(path, mmap_mode='r', allow_pickle=False)
+    return np.load(paths.local_copy(path), mmap_mode='r', allow_pickle=False)

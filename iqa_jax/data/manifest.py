@@ -1,14 +1,14 @@
 """The manifest: one row per image, a file with its digest or a recipe that makes it."""
 
 import collections
-import os
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from iqa_jax import distortions
 from iqa_jax.data import tables
+from iqa_jax.runtime import paths
+from iqa_jax.runtime.paths import Path, as_path
 
 COLUMNS = {
     'image_id': object,
@@ -71,7 +71,7 @@ def read(path: str | Path) -> tables.Table:
 
     Warns when it has recipes that other code, libraries or another kind of device made.
     """
-    path = Path(path)
+    path = as_path(path)
     table, meta = tables.read(path)
     columns = complete(table, path)
     made_by = meta.get('recipes_by')
@@ -84,17 +84,17 @@ def read(path: str | Path) -> tables.Table:
         )  # fmt: skip
     for name in _PATHS:
         files = columns[name].tolist()
-        files = [os.path.normpath(path.parent / f) if f else '' for f in files]
+        files = [paths.normal(paths.join(path.parent, f)) if f else '' for f in files]
         columns[name] = np.array(files, object)
     return columns
 
 
 def write(path: str | Path, columns: tables.Table, meta: dict, fingerprint: str = '') -> None:
     """Commits a manifest; its paths are stored relative to the manifest's folder."""
-    path = Path(path)
+    path = as_path(path)
     columns = complete(columns, path)
     for name in _PATHS:
-        files = [os.path.relpath(f, path.parent) if f else '' for f in columns[name].tolist()]
+        files = [paths.relative(f, path.parent) if f else '' for f in columns[name].tolist()]
         columns[name] = np.array(files, object)
     tables.write(path, columns, meta=meta, fingerprint=fingerprint)
 

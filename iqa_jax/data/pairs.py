@@ -6,16 +6,16 @@ files.
 
 import collections
 import math
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from iqa_jax.data import sources, tables
 from iqa_jax.images import io
+from iqa_jax.runtime import paths
+from iqa_jax.runtime.paths import Path, as_path
 
 RECENT_REFERENCES = 4  # kept decoded for the pairs that come next
 
@@ -26,7 +26,7 @@ def read_table(path: str | Path) -> tables.Table:
     Raises:
       ValueError: there is no such table, it lacks a column, has no row, or an image_id twice.
     """
-    path = Path(path)
+    path = as_path(path)
     columns = tables.read(path)[0]
     tables.require(columns, ['image_id', 'reference', 'distorted'], path)
     ids = [str(image_id) for image_id in columns['image_id'].tolist()]
@@ -35,7 +35,7 @@ def read_table(path: str | Path) -> tables.Table:
     if twice := _repeated(ids):
         raise ValueError(f'{path} lists image_id {twice} more than once; keep one row per pair.')
     files = {
-        role: [str(path.parent / str(file)) for file in columns[role].tolist()]
+        role: [str(paths.join(path.parent, str(file))) for file in columns[role].tolist()]
         for role in ('reference', 'distorted')
     }
     return _table([*zip(ids, files['reference'], files['distorted'], strict=True)])
@@ -59,13 +59,13 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
       ValueError: a folder is missing or holds no picture, no picture has a reference, or two that
         have differ in nothing but the suffix.
     """
-    references, distorted = Path(references), Path(distorted)
+    references, distorted = as_path(references), as_path(distorted)
     known = _by_name(references, both=references.resolve() == distorted.resolve())
-    own = {os.path.realpath(file) for files in known.values() for file in files}
+    own = {paths.real(file) for files in known.values() for file in files}
     matches, refused = {}, {}
     for file in sources.photo_files(distorted, 'distorted'):
         names = _beginnings(file.stem.casefold())
-        if os.path.realpath(file) in own:
+        if paths.real(file) in own:
             names = names[1:]
         found = next((known[name] for name in names if name in known), [])
         if len(found) > 1:
@@ -77,11 +77,11 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
             refused[file] = f'{found[0]} and {found[1]} may both be its reference'
         else:
             refused[file] = f'{references} holds no reference for it'
-    used = {os.path.realpath(file) for file in matches.values()}
+    used = {paths.real(file) for file in matches.values()}
     rows = [
         (file.relative_to(distorted).with_suffix('').as_posix(), str(reference), str(file))
         for file, reference in matches.items()
-        if os.path.realpath(file) not in used
+        if paths.real(file) not in used
     ]
     if not rows:
         raise ValueError(
@@ -93,7 +93,7 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
     return _table(rows), [
         {'file': file.relative_to(distorted).as_posix(), 'reason': reason}
         for file, reason in refused.items()
-        if os.path.realpath(file) not in used
+        if paths.real(file) not in used
     ]
 
 
@@ -145,10 +145,10 @@ def _decoded(
 
     def submit(row: int) -> tuple[Future, Future]:
         file = columns['reference'][row]
-        recent[file] = recent.pop(file, None) or pool.submit(io.decode, file)
+        recent[file] = recent.pop(file, None) or pool.submit(io.decode, as_path(file))
         if len(recent) > RECENT_REFERENCES:
             del recent[next(iter(recent))]
-        return recent[file], pool.submit(io.decode, columns['distorted'][row])
+        return recent[file], pool.submit(io.decode, as_path(columns['distorted'][row]))
 
     with ThreadPoolExecutor(threads) as pool:
         jobs = collections.deque(map(submit, rows[:ahead]))

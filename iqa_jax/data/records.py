@@ -6,12 +6,11 @@ object stores and network disks want.
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, paths
+from iqa_jax.runtime.paths import Path, as_path
 
 SUFFIX = '.array_record'
 
@@ -27,16 +26,20 @@ def read(file: str | Path) -> bytes:
     Raises:
       images.io.ImageError: it is not there or cannot be read; the sentence names it.
     """
-    file = os.fspath(file)
+    file = str(file)
     path, number = _split(file)
     if number is None:
-        return io.read_file(file)
-    if not os.path.isfile(path):
+        return io.read_file(as_path(file))
+    try:
+        local = paths.local_copy(path, fresh=False)
+    except FileNotFoundError:
+        raise io.ImageError(f'{path} is not a file') from None
+    if not local.is_file():
         raise io.ImageError(f'{path} is not a file')
     from array_record.python import array_record_module as array_record
 
     try:
-        reader = array_record.ArrayRecordReader(path)
+        reader = array_record.ArrayRecordReader(str(local))
         try:
             if number < reader.num_records():
                 return reader.read([number])[0]
@@ -49,12 +52,12 @@ def read(file: str | Path) -> bytes:
 
 def path_of(file: str | Path) -> str:
     """The file itself, or the file that holds the record."""
-    return _split(os.fspath(file))[0]
+    return _split(str(file))[0]
 
 
 def exists(file: str | Path) -> bool:
     """Whether the file, or the file that holds the record, is there."""
-    return os.path.isfile(path_of(file))
+    return as_path(path_of(file)).is_file()
 
 
 @contextlib.contextmanager
@@ -69,7 +72,7 @@ def writer(path: str | Path) -> Iterator[Callable[[bytes], int]]:
     """
     from array_record.python import array_record_module as array_record
 
-    path = Path(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = artifacts.draft_path(path)
     numbers = itertools.count()

@@ -3,8 +3,8 @@
 import concurrent.futures
 import dataclasses
 import json
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, paths
 
 _LARGEST = np.iinfo(np.int32).max - 1
 _CSV_BLOCK = 1 << 24  # bytes
@@ -40,7 +40,7 @@ class Table:
     there; artifacts.DamagedArtifact for a file of ours that changed since it was written.
     """
 
-    where: Path | pa.Table
+    where: paths.Path | pa.Table
     id_column: str = 'image_id'
     content_column: str | None = None
 
@@ -59,6 +59,10 @@ class Table:
         return isinstance(self.where, pa.Table)
 
     @property
+    def _local(self) -> pathlib.Path:
+        return paths.local_copy(self.where)
+
+    @property
     def name(self) -> str:
         """What errors call it."""
         return 'The score table' if self.in_memory else str(self.where)
@@ -70,9 +74,9 @@ class Table:
             return self.where.schema
         with _explained(self.name):
             if self.where.suffix == '.parquet':
-                return pq.read_schema(self.where)
+                return pq.read_schema(self._local)
             if self.where.suffix == '.csv':
-                return pyarrow.csv.open_csv(self.where).schema
+                return pyarrow.csv.open_csv(self._local).schema
         raise ValueError(f'{self.name} is not a table: use the suffix .parquet or .csv.')
 
     @property
@@ -103,7 +107,7 @@ class Table:
         """Smallest and largest value of each column as a Parquet file states them, else None."""
         if self.in_memory or self.where.suffix != '.parquet':
             return None
-        footer = pq.ParquetFile(self.where).metadata
+        footer = pq.ParquetFile(self._local).metadata
         number = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
         found = {}
         for name in columns:
@@ -157,13 +161,13 @@ class Table:
         part, parts = share
         if not self.in_memory and self.where.suffix == '.parquet':
             # Buffered ahead, the whole file would be held.
-            file = pq.ParquetFile(self.where, pre_buffer=False)
+            file = pq.ParquetFile(self._local, pre_buffer=False)
             yield from _of_parquet(file, names, size, share, self.name)
             return
         if self.in_memory:
             batches = self.where.select(names).to_batches(max_chunksize=size)
         else:
-            batches = _of_csv(self.where, names, self.id_column, self.content_column, size)
+            batches = _of_csv(self._local, names, self.id_column, self.content_column, size)
         start = 0
         for number, batch in enumerate(batches):
             _check_size(start + batch.num_rows, self.name)

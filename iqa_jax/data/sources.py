@@ -2,12 +2,12 @@
 
 import importlib.resources
 import re
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from iqa_jax.images import io
+from iqa_jax.runtime.paths import Path, as_path
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.jp2', '.gif')
 TERMS = 'the bundled photographs are CC0 1.0'  # data/photos/LICENSES.md
@@ -23,8 +23,8 @@ def photo_files(folder: str | Path, key: str = 'photos') -> list[Path]:
     """
     if not folder:
         bundled = importlib.resources.files('iqa_jax.data') / 'photos'
-        return sorted(Path(str(bundled)).glob('*.png'))
-    folder = Path(folder)
+        return sorted(as_path(str(bundled)).glob('*.png'))
+    folder = as_path(folder)
     if not folder.is_dir():
         raise ValueError(f'config.{key}={folder} is not a folder; give one that holds photographs.')
     files = sorted(f for f in folder.rglob('*') if f.suffix.lower() in SUFFIXES)
@@ -75,7 +75,7 @@ def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def photo_ids(files: list[Path], folder: str | Path) -> list[str]:
     """Unique ids from file names: characters that trouble file systems become '_'."""
-    root = Path(folder) if folder else files[0].parent
+    root = as_path(folder) if folder else files[0].parent
     ids: dict[str, None] = {}
     for file in files:
         stem = '__'.join(file.relative_to(root).with_suffix('').parts)

@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_jax.runtime import artifacts
+from iqa_jax.runtime.paths import Path, as_path
 
 Table = dict[str, np.ndarray]
 ID_COLUMNS = ('image_id', 'ref_id')  # and image_id_best of a pair, ref_id_worst, ...
@@ -27,7 +27,7 @@ def read(path: str | Path) -> tuple[Table, dict]:
       artifacts.DamagedArtifact: the bytes do not match their digest.
       ValueError: the suffix is neither .parquet nor .csv, or the content does not parse.
     """
-    path = Path(path)
+    path = as_path(path)
     foreign = path.is_file() and not artifacts.sidecar_path(path).is_file()
     data = path.read_bytes() if foreign else artifacts.read(path)
     meta = {} if foreign else artifacts.meta(path)['meta']
@@ -47,7 +47,7 @@ def write(
     path: str | Path, columns: Table, meta: dict | None = None, fingerprint: str = ''
 ) -> None:
     """Commits a table atomically; the suffix (.parquet or .csv) chooses the format."""
-    path = Path(path)
+    path = as_path(path)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f'Columns of {path} have different lengths: {lengths}.')

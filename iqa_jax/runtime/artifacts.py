@@ -13,10 +13,12 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import pathlib
 import platform
 import signal
 from collections.abc import Callable, Iterator
+
+from iqa_jax.runtime import paths
+from iqa_jax.runtime.paths import as_path
 
 SIDECAR_SUFFIX = '.meta.json'
 CRASH_VARIABLE = 'IQA_JAX_CRASH_AT'
@@ -28,7 +30,7 @@ CRASH_POINTS = (
     *('artifacts.data.renamed', 'artifacts.data.folder_synced'),
 )
 
-Path = str | os.PathLike
+Path = paths.AnyPath
 _passes: collections.Counter[str] = collections.Counter()
 _writer: int | str = 0  # this process among those that may write the same files
 
@@ -60,7 +62,7 @@ def commit(path: Path, data: bytes, *, fingerprint: str = '', meta: dict | None 
       fingerprint: what the content was made from, compared by `is_current`.
       meta: free JSON metadata, returned by `meta(path)['meta']`.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     record = {
         'sha256': hashlib.sha256(data).hexdigest(),
         'size': len(data),
@@ -81,13 +83,13 @@ def write(path: Path, data: bytes) -> None:
 
     For files whose digest another artifact carries, such as the pictures of a manifest.
     """
-    with _staged(pathlib.Path(path), data, 'data') as finish:
+    with _staged(as_path(path), data, 'data') as finish:
         finish()
 
 
 def read(path: Path) -> bytes:
     """Returns the committed bytes, or raises MissingArtifact or DamagedArtifact."""
-    path = pathlib.Path(path)
+    path = as_path(path)
     _require(path)
     # Data before sidecar: a commit that runs meanwhile leaves a sidecar that knows both.
     data = path.read_bytes()
@@ -100,11 +102,9 @@ def meta(path: Path) -> dict:
 
     Raises MissingArtifact or DamagedArtifact as `read` does, without holding the file in memory.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     _require(path)
-    with open(path, 'rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return _matching_record(path, digest)
+    return _matching_record(path, paths.sha256(path))
 
 
 def is_current(path: Path, fingerprint: str) -> bool:
@@ -145,16 +145,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def sidecar_path(path: Path) -> pathlib.Path:
+def sidecar_path(path: Path) -> paths.Path:
     """Where the record of `path` lies: `<name>.meta.json` in the same folder."""
-    path = pathlib.Path(path)
+    path = as_path(path)
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
 def forget(path: Path) -> None:
     """Removes an artifact and its record, if they are there."""
-    for file in (pathlib.Path(path), sidecar_path(path)):
+    for file in (as_path(path), sidecar_path(path)):
         file.unlink(missing_ok=True)
+        paths.forget_copy(file)
 
 
 def set_writer(name: int | str) -> None:
@@ -174,34 +175,29 @@ def writing_as(name: int | str) -> Iterator[None]:
         set_writer(before)
 
 
-def draft_path(path: Path) -> pathlib.Path:
-    """Where this process writes what will replace `path`, for files too large for `write`."""
-    path = pathlib.Path(path)
-    return path.with_name(f'.{path.name}.{_writer}.tmp')
+def draft_path(path: Path) -> paths.Path:
+    """Where on this machine is written what will replace `path`, if too large for `write`."""
+    path = as_path(path)
+    beside = paths.scratch(path) if paths.is_remote(path) else path
+    return beside.with_name(f'.{beside.name}.{_writer}.tmp')
 
 
 def adopt(path: Path) -> None:
     """Makes the file at `draft_path` durable and puts it in place of `path`, as `write` does."""
-    path = pathlib.Path(path)
-    sync(draft_path(path))
+    path = as_path(path)
+    if paths.is_remote(path):
+        paths.upload(draft_path(path), path)
+        return
+    paths.sync(draft_path(path))
     os.replace(draft_path(path), path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Flushes a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    paths.sync(path.parent)
 
 
 def _plain(value: object) -> object:
     if hasattr(value, 'tolist'):  # NumPy and JAX scalars and arrays, without importing either
         return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, os.PathLike | paths.RemotePath):
+        return str(value)
     raise TypeError(f'{value!r} is a {type(value).__name__}')
 
 
@@ -211,18 +207,24 @@ def _check(record: dict) -> str:
 
 
 @contextlib.contextmanager
-def _staged(path: pathlib.Path, data: bytes, part: str) -> Iterator[Callable[[], None]]:
-    """Writes a durable temporary file beside `path`; the yielded function renames it into place."""
+def _staged(path: paths.Path, data: bytes, part: str) -> Iterator[Callable[[], None]]:
+    """Writes a durable temporary file beside `path`; the yielded function renames it into place.
+
+    An object has no temporary file: the store puts it in place whole.
+    """
+    if paths.is_remote(path):
+        yield lambda: paths.put(path, data)
+        return
     # A fixed name: what a killed process left is overwritten by the next write of the same file.
     temporary = draft_path(path)
 
     def finish() -> None:
         os.replace(temporary, path)
         crash_point(f'artifacts.{part}.renamed')
-        sync(path.parent)
+        paths.sync(path.parent)
         crash_point(f'artifacts.{part}.folder_synced')
 
-    _make_folder(path.parent)
+    paths.make_folder(path.parent)
     try:
         _write_synced(temporary, data, part)
         yield finish
@@ -230,7 +232,7 @@ def _staged(path: pathlib.Path, data: bytes, part: str) -> Iterator[Callable[[],
         temporary.unlink(missing_ok=True)
 
 
-def _write_synced(path: pathlib.Path, data: bytes, part: str) -> None:
+def _write_synced(path: paths.Path, data: bytes, part: str) -> None:
     crash_point(f'artifacts.{part}.before_write')
     middle = len(data) // 2
     with open(path, 'wb') as file:
@@ -244,14 +246,7 @@ def _write_synced(path: pathlib.Path, data: bytes, part: str) -> None:
     crash_point(f'artifacts.{part}.synced')
 
 
-def _make_folder(folder: pathlib.Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
-
-
-def _require(path: pathlib.Path) -> None:
+def _require(path: paths.Path) -> None:
     if not path.is_file():
         raise MissingArtifact(f'There is no file {path}; run the stage that makes it first.')
     if not sidecar_path(path).is_file():
@@ -261,10 +256,11 @@ def _require(path: pathlib.Path) -> None:
         )
 
 
-def _read_sidecar(path: pathlib.Path) -> dict:
+def _read_sidecar(path: paths.Path) -> dict:
     sidecar = sidecar_path(path)
+    data = sidecar.read_bytes()
     try:
-        record = json.loads(sidecar.read_bytes())
+        record = json.loads(data)
         intact = record['check'] == _check(record)
     except (ValueError, KeyError, TypeError, AttributeError):
         intact = False
@@ -275,7 +271,7 @@ def _read_sidecar(path: pathlib.Path) -> dict:
     return record
 
 
-def _matching_record(path: pathlib.Path, digest: str) -> dict:
+def _matching_record(path: paths.Path, digest: str) -> dict:
     """The record, new or replaced, of the data that is there; raises DamagedArtifact if none is."""
     newest = _read_sidecar(path)
     for candidate in (newest, newest['previous']):
@@ -287,7 +283,7 @@ def _matching_record(path: pathlib.Path, digest: str) -> dict:
     )
 
 
-def _replaced_record(path: pathlib.Path, digest: str) -> dict | None:
+def _replaced_record(path: paths.Path, digest: str) -> dict | None:
     """The verified record of the data about to be replaced, if there is other intact data."""
     try:
         current = meta(path)

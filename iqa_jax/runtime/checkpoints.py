@@ -4,9 +4,12 @@ Orbax writes a step atomically, but restores flipped bytes silently and raises o
 without trying an older step. So every file of a step is digested into `step_<n>.json`, committed
 after the step is on disk; a step without it does not exist, and a step that no longer matches it is
 refused with a sentence and the next older one is taken.
+
+Of a run in an object store Orbax sees only a folder of this machine, from which finished steps are
+uploaded and into which they are downloaded to be verified and restored.
 """
 
-import hashlib
+import contextlib
 import json
 import os
 import pathlib
@@ -18,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime import artifacts, parallel, paths
 
 
 class Checkpoints:
@@ -29,11 +32,12 @@ class Checkpoints:
       keep: how many of the newest intact steps stay on disk.
     """
 
-    def __init__(self, directory: str | os.PathLike, keep: int = 2):
+    def __init__(self, directory: paths.AnyPath, keep: int = 2):
         if keep < 1:
             raise ValueError(f'Checkpoints keep={keep}; keep at least 1.')
-        self._directory = pathlib.Path(directory).absolute()
+        self._directory = paths.as_path(directory).absolute()
         self._steps = self._directory / 'steps'
+        self._local = paths.scratch(self._steps) if paths.is_remote(self._steps) else self._steps
         self._keep = keep
         self._damaged: dict[int, str] = {}
         self._manager: ocp.CheckpointManager | None = None
@@ -61,8 +65,9 @@ class Checkpoints:
             self._open().save(step, args=ocp.args.Composite(**args), force=True)
             self._open().wait_until_finished()
             artifacts.crash_point('checkpoints.saved')
-            files = _digest_folder(self._steps / str(step))
+            files = _digest_folder(self._local / str(step))
             artifacts.crash_point('checkpoints.digested')
+            self._upload(step, files)
             record = {'files': files, 'leaves': described}
             artifacts.commit(self._record(step), artifacts.canonical_json(record).encode())
             artifacts.crash_point('checkpoints.committed')
@@ -120,7 +125,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            self._steps.mkdir(parents=True, exist_ok=True)
+            self._local.mkdir(parents=True, exist_ok=True)
             # A manager of this process alone: only the main one saves, each restores by itself.
             index = parallel.process_index()
             alone = ocp.options.MultiprocessingOptions(
@@ -132,7 +137,7 @@ class Checkpoints:
                 enable_async_checkpointing=False,
                 multiprocessing_options=alone,
             )
-            self._manager = ocp.CheckpointManager(self._steps, options=options)
+            self._manager = ocp.CheckpointManager(self._local, options=options)
         return self._manager
 
     def _load(self, step: int, target: Any) -> tuple[Any, dict]:
@@ -153,13 +158,28 @@ class Checkpoints:
         state = wanted | found['state']  # arrays without elements were not saved
         return jax.tree.unflatten(structure, list(state.values())), found['data']
 
-    def _record(self, step: int) -> pathlib.Path:
+    def _upload(self, step: int, files: dict[str, tuple[str, int]]) -> None:
+        """Moves a step into the object store, if the run lies in one."""
+        if self._local != self._steps:
+            for name in files:
+                paths.upload(self._local / str(step) / name, self._steps / str(step) / name)
+            shutil.rmtree(self._local / str(step))
+
+    def _download(self, step: int, files: dict[str, tuple[str, int]]) -> None:
+        """Fetches the files of a step that are in the object store, if the run lies in one."""
+        if self._local != self._steps:
+            shutil.rmtree(self._local / str(step), ignore_errors=True)
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):
+                    (self._steps / str(step) / name).download(self._local / str(step) / name)
+
+    def _record(self, step: int) -> paths.Path:
         return self._directory / f'step_{step}.json'
 
     def _remove(self, step: int) -> None:
         """Removes a step, its record first: a kill in between leaves an unfinished step."""
         artifacts.forget(self._record(step))
-        shutil.rmtree(self._steps / str(step), ignore_errors=True)
+        paths.remove_tree(self._steps / str(step))
 
     def _discard_unusable(self, step: int) -> None:
         """Clears the way for `step`: unfinished and damaged steps, and `step` itself."""
@@ -174,16 +194,15 @@ class Checkpoints:
             )
         if step in finished:
             self._remove(step)
-        self._steps.mkdir(parents=True, exist_ok=True)
-        unfinished = [p for p in self._steps.iterdir() if p.name not in map(str, self.steps())]
-        for path in unfinished:
-            shutil.rmtree(path)
+        self._local.mkdir(parents=True, exist_ok=True)
+        for folder in {self._local, self._steps}:
+            for path in folder.glob('*'):
+                if path.name not in map(str, self.steps()):
+                    paths.remove_tree(path)
         self._open().reload()
 
     def _warn_of_unfinished(self, steps: list[int]) -> None:
-        if not self._steps.is_dir():
-            return
-        for path in sorted(self._steps.iterdir()):
+        for path in sorted(self._steps.glob('*')):
             if path.name not in map(str, steps):
                 logging.warning('Checkpoint %s was never finished and is ignored.', path)
 
@@ -193,14 +212,15 @@ class Checkpoints:
             record = json.loads(artifacts.read(self._record(step)))
         except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
             return str(error).rstrip('.'), {}
-        folder = self._steps / str(step)
+        self._download(step, record['files'])
+        folder = self._local / str(step)
         for name, (digest, size) in record['files'].items():
             path = folder / name
             if not path.is_file():
                 return f'{name} is missing', {}
             if path.stat().st_size != size:
                 return f'{name} has {path.stat().st_size} bytes instead of {size}', {}
-            if _digest(path) != digest:
+            if paths.sha256(path) != digest:
                 return f'{name} has other bytes than were saved', {}
         return '', record
 
@@ -240,19 +260,14 @@ def _check_fit(saved: dict[str, str], wanted: dict[str, str], where: str) -> Non
             )
 
 
-def _digest(path: pathlib.Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def _digest_folder(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
     """{relative name: (SHA-256, bytes)} of every file, each flushed to disk with its folder."""
     files = {}
     for root, _, names in os.walk(folder):
         for name in names:
             path = pathlib.Path(root, name)
-            artifacts.sync(path)
-            files[str(path.relative_to(folder))] = (_digest(path), path.stat().st_size)
-        artifacts.sync(pathlib.Path(root))
-    artifacts.sync(folder.parent)
+            paths.sync(path)
+            files[str(path.relative_to(folder))] = (paths.sha256(path), path.stat().st_size)
+        paths.sync(pathlib.Path(root))
+    paths.sync(folder.parent)
     return files

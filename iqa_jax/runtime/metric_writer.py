@@ -2,24 +2,23 @@
 
 import json
 import math
-import os
-import pathlib
 from typing import Any
 
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime import artifacts, parallel, paths
 
 
 class MetricWriter:
     """Appends rows to `metrics.jsonl` in `directory`; only the main process writes.
 
     Args:
-      directory: folder of the file, made if missing; TensorBoard events go to `tensorboard/` in it.
+      directory: folder of the file, made if missing; TensorBoard events go to `tensorboard/` in it,
+        unless it is in an object store.
     """
 
-    def __init__(self, directory: str | os.PathLike):
-        self._path = pathlib.Path(directory) / 'metrics.jsonl'
+    def __init__(self, directory: paths.AnyPath):
+        self._path = paths.as_path(directory) / 'metrics.jsonl'
         self._tensorboard = None
         if parallel.is_main():
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,8 +29,7 @@ class MetricWriter:
         if not parallel.is_main():
             return
         numbers = {name: _number(value) for name, value in values.items()}
-        with open(self._path, 'a', encoding='utf-8') as file:
-            file.write(json.dumps({'step': step} | numbers) + '\n')
+        paths.append(self._path, (json.dumps({'step': step} | numbers) + '\n').encode())
         if self._tensorboard is not None:
             finite = {name: number for name, number in numbers.items() if number is not None}
             self._tensorboard.write_scalars(step, finite)
@@ -70,8 +68,10 @@ def _step(line: bytes) -> float:
         return math.inf
 
 
-def _tensorboard(directory: pathlib.Path) -> Any:
+def _tensorboard(directory: paths.Path) -> Any:
     """A clu writer, or None: clu's writers need packages that only an extra installs."""
+    if paths.is_remote(directory):
+        return None
     try:
         from clu import metric_writers
     except ImportError:

@@ -4,7 +4,6 @@ import difflib
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,9 +11,9 @@ from typing import Any
 
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime import artifacts, parallel, paths
 
-Path = str | os.PathLike
+Path = paths.AnyPath
 CODE_SUFFIXES = ('.py', '.html', '.js', '.css', '.csv', '.npz', '.safetensors')
 
 
@@ -44,7 +43,7 @@ class Stage:
     ):
         self.name = name
         self._config = config
-        self._workdir = pathlib.Path(workdir)
+        self._workdir = paths.as_path(workdir)
         self._summary = self._workdir / 'stage.json'
         digests = [_digest(path) for path in inputs]
         self.fingerprint = artifacts.fingerprint([name, config, digests, code_identity()])
@@ -87,7 +86,7 @@ class Stage:
         """
         summary = json.loads(artifacts.canonical_json(summary))
         if parallel.is_main():
-            names = [os.path.relpath(path, self._workdir) for path in outputs]
+            names = [paths.relative(path, self._workdir) for path in outputs]
             text = json.dumps(summary, indent=1, sort_keys=True) + '\n'
             meta = {'outputs': names, 'config': self._config, 'versions': artifacts.versions()}
             artifacts.commit(self._summary, text.encode(), fingerprint=self.fingerprint, meta=meta)
@@ -139,8 +138,7 @@ def check_config(
 
 def _digest(path: Path) -> str:
     """SHA-256 of an input: verified when it is ours, of the bytes when another tool wrote it."""
-    path = pathlib.Path(path)
+    path = paths.as_path(path)
     if path.is_file() and not artifacts.sidecar_path(path).is_file():
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return paths.sha256(path)
     return artifacts.meta(path)['sha256']

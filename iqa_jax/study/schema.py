@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, paths
 
 DATABASE, IMAGES = 'study.sqlite', 'images'  # in a study's folder
 VERSION = 2  # stored as user_version; a database of another version is refused
@@ -128,6 +128,11 @@ def connect(path: str | Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def require_disk(folder: str | Path) -> None:
+    """Raises a ValueError for a folder of an object store, which cannot hold the database."""
+    paths.require_local(folder, 'a study with people keeps its answers in a database on a disk')
 
 
 @contextlib.contextmanager

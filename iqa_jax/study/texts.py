@@ -5,6 +5,8 @@ import math
 import unicodedata
 from pathlib import Path
 
+from iqa_jax.runtime.paths import as_path
+
 SECTIONS = ('title', 'consent', 'questionnaire', 'instructions', 'thanks')
 _LONGEST = 60_000  # characters
 
@@ -25,7 +27,7 @@ def read(path: str | Path) -> dict:
     """
     where = path or 'the bundled texts'
     try:
-        text = (Path(path) if path else _bundled()).read_text(encoding='utf-8-sig')
+        text = (as_path(path) if path else _bundled()).read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'config.people.texts={path} cannot be read as UTF-8: {error}.') from error
     if len(text) > _LONGEST:

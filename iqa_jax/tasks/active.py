@@ -11,10 +11,11 @@ While people have not answered, the run ends and says so; the same command goes 
 import json
 import sys
 import time
-from pathlib import Path
 
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
+from iqa_jax.study import schema
 from iqa_jax.tasks import active_results, active_rounds, active_setup, export, opening
 
 KEYS = {
@@ -36,10 +37,12 @@ def run(config: dict, workdir: str | Path) -> dict:
         database has no validation images, a budget too small for the first round, or a config that
         differs from the one under which people were asked.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     start = time.monotonic()
+    if config['study']['panel']['kind'] == 'people':
+        schema.require_disk(workdir)
     asked = active_rounds.is_asked(workdir / 'round_01')
-    active_setup.check(config, workdir / active_rounds.FIRST if asked else Path(config['model']))
+    active_setup.check(config, workdir / active_rounds.FIRST if asked else as_path(config['model']))
     loop = {'models': [], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
     active_rounds.begin(config, loop, workdir)
     while not loop['stopped']:

@@ -147,7 +147,7 @@ def _entries(config: dict, loop: dict, name: str, folder: Path, results: dict) -
     pairs = {row['model']: row for row in results['pairs']}
     if not pairs:
         return entries
-    place = loop['searches'][-1] if name == 'fresh' else folder.parents[1] / name
+    place = loop['searches'][-1] if name == 'fresh' else folder.parent.parent / name
     right, contests = _right(found, place)
     change = statistics.bootstrap_mean(right[last] - right[first], **draws)
     accuracy = {'before': pairs[first]['accuracy'], 'after': pairs[last]['accuracy']}

@@ -1,7 +1,6 @@
 """Fits the logistic that maps a model's scores to opinions, on rated images it did not learn."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from iqa_jax.data import exposure, manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import logistic, statistics
 from iqa_jax.models import tiling
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import provenance, score
 from iqa_jax.training import calibration, saved_model
 
@@ -109,7 +109,7 @@ def _check_unseen(rows: tables.Table, folder: str | Path, where: str) -> bool:
 
     Scores of learnt images are nearer to their opinions than those of others will be.
     """
-    known = exposure.read(Path(folder) / saved_model.TRAINED_ON)
+    known = exposure.read(as_path(folder) / saved_model.TRAINED_ON)
     if known is None:
         return False
     bad = np.flatnonzero(exposure.seen(rows, known) > exposure.VALIDATED)

@@ -5,7 +5,6 @@ A test image that a model was trained on is refused unless the config allows it.
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from iqa_jax import distortions
 from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.evaluation import logistic, statistics
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 
 KEYS = {
@@ -55,7 +55,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: a column's model was trained on a tested image or, unless `allow_trained` is
         'references' or 'images', on its reference.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     _check(config)
     # A ConfigDict sorts its keys, so the config says which column comes first.
     columns = {config['headline']: config['columns'][config['headline']]} | config['columns']

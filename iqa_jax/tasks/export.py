@@ -5,10 +5,10 @@ is known to get wrong.
 """
 
 import time
-from pathlib import Path
 
 from iqa_jax.data import tables
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import calibration_fit, model_card, opening
 from iqa_jax.training import calibration, saved_model
 
@@ -25,8 +25,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     Raises:
       ValueError: the calibration is impossible (see `calibration_fit`), or `rated` has no pair.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    source, wanted = Path(config['model']), config['calibration']
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
+    source, wanted = as_path(config['model']), config['calibration']
     if config['rated'] and not config['pairs']:
         raise ValueError('config.rated needs config.pairs, the gMAD pairs that were rated.')
     if wanted:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from iqa_jax import models
 from iqa_jax.data import features, manifest, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, train_setup
 from iqa_jax.training import extraction, saved_model
 
@@ -29,7 +29,7 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
       workdir: of the run; finished shards in it are kept.
       batches: (store, rows, size, least side, quarantine) -> (rows, images) of all usable ones.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     wanted = config['features']
     opening.check_keys(wanted, FEATURE_KEYS, 'config.features')
     reads = models.extractor(**wanted).backbone.preprocess

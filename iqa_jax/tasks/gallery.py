@@ -1,7 +1,6 @@
 """gallery: one photograph at every level of every distortion -> one picture to look at."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from iqa_jax.data import kadis, sources
 from iqa_jax.evaluation import figures_gallery, figures_pictures
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 
 KEYS = {'photo', 'size', 'crop', 'types', 'levels', 'seed'}
@@ -26,7 +26,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: an unknown type, a level outside 1..5, or a crop that is no part of the picture.
       images.io.ImageError: the photograph cannot be read or is smaller than config.size.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     rows = _types(config['types'])
     _check(config)
     path = _photo(config['photo'])
@@ -77,7 +77,7 @@ def _types(names: tuple[str | int, ...]) -> list[distortions.Distortion]:
 def _photo(path: str) -> Path:
     """The file to show; '' is a bundled one."""
     if path:
-        return Path(path)
+        return as_path(path)
     return next(file for file in sources.photo_files('') if file.stem == BUNDLED)
 
 

@@ -1,7 +1,6 @@
 """gmad: score tables of models and rivals -> the pairs on which they contradict each other most."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from iqa_jax.competition import search
 from iqa_jax.data import exposure, manifest, score_columns, score_stream, tables
 from iqa_jax.evaluation import logistic
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import gmad_pictures, opening
 
 KEYS = {
@@ -35,7 +35,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     Images without a score in all of them are set aside; images of the manifests in `exclude` are
     not chosen again, under no other id either; `max_pairs` keeps the pairs with the widest gaps.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     _check(config)
     columns = config['models'] | config['rivals']
     excluded = [entry['manifest'] for entry in config['exclude'].values()]
@@ -102,7 +102,7 @@ def _opened(config: dict, columns: dict[str, dict]) -> tuple:
     if not config['manifest'] and len(paths) == 1:
         path = paths.pop()
         table = score_stream.Table(
-            Path(path), config['id_column'], config['content_column'] or None
+            as_path(path), config['id_column'], config['content_column'] or None
         )
         meta = {'columns': table.described()}
         higher = {
@@ -134,7 +134,7 @@ def _score_tables(columns: dict[str, dict], id_column: str) -> score_columns.Tab
         return score_columns.opened(columns)
     found = {}
     for path in dict.fromkeys(column['scores'] for column in columns.values()):
-        table = score_stream.Table(Path(path), id_column)
+        table = score_stream.Table(as_path(path), id_column)
         names = list(dict.fromkeys(c['column'] for c in columns.values() if c['scores'] == path))
         held = table.load(names)
         ids = held.where[held.id_column].cast('string').to_numpy()
@@ -149,8 +149,8 @@ def _contents(ids: np.ndarray, paths: list[str], config: dict) -> list[str] | No
     if not name:
         return None
     for path in paths:
-        if name in score_stream.Table(Path(path), config['id_column']).schema.names:
-            held = score_stream.Table(Path(path), config['id_column'], name).load([])
+        if name in score_stream.Table(as_path(path), config['id_column']).schema.names:
+            held = score_stream.Table(as_path(path), config['id_column'], name).load([])
             known = (held.where[c].to_pylist() for c in (held.id_column, held.content_column))
             of = dict(zip(*known, strict=True))
             return [of.get(image_id, '') for image_id in ids.tolist()]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from iqa_jax.competition.global_scores import METHODS
 from iqa_jax.data import tables
 from iqa_jax.evaluation import figures_competition
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 from iqa_jax.tasks.repeat_results import plain
 
@@ -34,7 +34,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     Raises:
       ValueError: no answer can be used, or nothing says how many images a level has.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     _check(config)
     stage = stages.Stage('gmad_rank', workdir, given, inputs=[config['pairs'], config['votes']])
     if (summary := stage.done()) is not None:

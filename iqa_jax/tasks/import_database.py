@@ -1,11 +1,9 @@
 """import_database: a rated database on disk -> the one manifest, its pairs and its scores."""
 
-import hashlib
 import json
 import os
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -13,6 +11,7 @@ from absl import logging
 from iqa_jax.data import databases, manifest, proxies, records, tables
 from iqa_jax.data.databases import builder, importer, layout
 from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime.paths import Path, as_path, relative, require_local, sha256
 from iqa_jax.tasks import opening, tripwire
 
 KEYS = {
@@ -37,8 +36,8 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: the folder does not hold the database in its official layout, numbers or opinions
         are not the official ones, or a key of the config has no such value.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    database = _database(config)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
+    database = _database(config, workdir)
     prefix = config['database'] or config['name']
     found = _read(database, config)
     files = {*found.rows['file'], *found.rows['reference'], *found.references.values()}
@@ -58,7 +57,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     srcc, direction = tripwire.check(made, found.directions, config)
     about = {key: getattr(database, key) for key in ('title', 'homepage', 'citation', 'terms')}
     meta = {'database': prefix, 'simulated': found.simulated} | about | options
-    meta['sources'] = {os.path.relpath(f, config['folder']): _sha256(f) for f in found.sources}
+    meta['sources'] = {os.path.relpath(f, config['folder']): sha256(f) for f in found.sources}
     outputs = _write(made, found.directions, meta, config, workdir, stage.fingerprint)
     if config['array_record']:
         columns = manifest.read(workdir / 'manifest.parquet')
@@ -79,9 +78,10 @@ def run(config: dict, workdir: str | Path) -> dict:
     return stage.finish(summary, outputs)
 
 
-def _database(config: dict) -> databases.Database:
+def _database(config: dict, workdir: Path) -> databases.Database:
     """The row of the registry; raises a ValueError for what config may not say."""
     database = databases.get(config['name'])
+    require_local(config['folder'], 'databases are imported from a disk')
     for key, allowed in CHOICES.items():
         if config[key] not in allowed:
             raise ValueError(f'config.{key}={config[key]!r}; use one of {", ".join(allowed)}.')
@@ -94,8 +94,9 @@ def _database(config: dict) -> databases.Database:
             f'config.database={config["database"]!r} begins ids; use letters, digits, _ . and -.'
         )
     if config['array_record']:
+        require_local(workdir, 'tfds data sets are written to a disk (config.array_record)')
         builder.check_name(config['database'] or config['name'])
-    if not config['folder'] or not Path(config['folder']).is_dir():
+    if not config['folder'] or not as_path(config['folder']).is_dir():
         raise ValueError(
             f'config.folder={config["folder"]} is not a folder; give the one that holds '
             f'{database.title}: {database.layout}.'
@@ -105,7 +106,7 @@ def _database(config: dict) -> databases.Database:
 
 def _read(database: databases.Database, config: dict) -> layout.Found:
     """What lies in the folder; raises a ValueError where ids would be those of other folders."""
-    found = database.read(Path(config['folder']), {'table': config['table']})
+    found = database.read(as_path(config['folder']), {'table': config['table']})
     if config['name'] == 'folder' and not (config['database'] or found.own_ids):
         raise ValueError(
             f'{found.sources[0]} has no image_id, so ids begin with the name of the database; '
@@ -143,16 +144,11 @@ def _stamps(files: list[str], folder: str) -> str:
     found = []
     for file in files:
         try:
-            status = os.stat(records.path_of(file))
+            status = as_path(records.path_of(file)).stat()
             found.append([os.path.relpath(file, folder), status.st_size, status.st_mtime_ns])
         except OSError:
             found.append([os.path.relpath(file, folder)])
     return artifacts.fingerprint(found)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _write(
@@ -169,7 +165,7 @@ def _write(
     artifacts.commit(outputs[1], tables.quarantine_csv(made.quarantine), fingerprint=mark)
     if len(made.pairs['image_id']):
         relative = {
-            role: np.array([os.path.relpath(f, workdir) for f in made.pairs[role]], object)
+            role: np.array([relative(f, workdir) for f in made.pairs[role]], object)
             for role in ('reference', 'distorted')
         }
         outputs.append(workdir / 'pairs.csv')

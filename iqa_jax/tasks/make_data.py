@@ -6,7 +6,6 @@ several processes or machines share the work.
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -23,6 +22,7 @@ from iqa_jax.data import (
     tables,
 )
 from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import make_data_setup, opening
 
 KEYS = {
@@ -43,7 +43,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     Returns:
       The summary: images, photos, quarantined, seconds and the artifact.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     settings = make_data_setup.settings(config, workdir)
     groups = make_data_setup.photo_groups(config)
     part, parts = make_data_setup.share(config['shard'])

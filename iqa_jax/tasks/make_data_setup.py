@@ -2,12 +2,12 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import equalise, shards, sources
 from iqa_jax.images import io
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import parallel, paths
+from iqa_jax.runtime.paths import Path, as_path
 
 READING_THREADS = 4
 
@@ -21,8 +21,10 @@ def settings(config: dict, workdir: Path) -> dict:
     numbers = sorted(distortions.get(t).number for t in names)
     for name in config['metrics']:
         fr_metrics.metric(name)
+    if config['tfds_runner']:
+        paths.require_local(workdir, 'tfds data sets are written to a disk (config.tfds_runner)')
     levels, size, photos = tuple(config['levels']), tuple(config['size']), config['photos']
-    inside = photos and workdir.resolve().is_relative_to(Path(photos).resolve())
+    inside = photos and paths.is_inside(workdir, as_path(photos))
     for key, good, want in (
         ('types', len(set(numbers)) == len(numbers), 'each type once'),
         ('levels', set(levels) <= set(range(1, 6)) and len(set(levels)) == len(levels) > 0,

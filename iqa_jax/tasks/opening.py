@@ -1,11 +1,9 @@
 """How every stage begins: a plain config, its keys checked, its paths resolved."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from iqa_jax.data import manifest, records
-from iqa_jax.runtime import stages
+from iqa_jax.runtime import paths, stages
 
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
 # by digest and not by name, so a moved workdir stays up to date.
@@ -31,7 +29,7 @@ def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
     """
     plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
     check_keys(plain, keys | {'task', 'root'}, 'config')
-    root = Path(plain.pop('root'))
+    root = paths.as_path(plain.pop('root'))
     plain.pop('task')
     return _resolve(plain, root), _without_paths(plain)
 
@@ -56,18 +54,18 @@ def unsigned_files(path: str) -> list:
         columns['image_id'], columns['file'], columns['sha256'], strict=True
     ):
         if file and not digest and records.exists(file):
-            status = os.stat(records.path_of(file))
+            status = paths.as_path(records.path_of(file)).stat()
             found.append([image_id, status.st_size, status.st_mtime_ns])
     return found
 
 
-def _resolve(value: Any, root: Path, key: str = '') -> Any:
+def _resolve(value: Any, root: paths.Path, key: str = '') -> Any:
     if isinstance(value, dict):
         return {k: _resolve(v, root, k) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_resolve(v, root, key) for v in value]
     is_path = key in PATHS and isinstance(value, str) and value not in NOT_PATHS
-    return str(root / value) if is_path else value
+    return str(paths.join(root, value)) if is_path else value
 
 
 def _without_paths(value: Any, key: str = '') -> Any:

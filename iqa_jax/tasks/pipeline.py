@@ -4,10 +4,10 @@ import importlib
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from iqa_jax.runtime import artifacts, memory, parallel
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 
 KEYS = {'task', 'root', 'order', 'stages', 'headlines'}
@@ -32,7 +32,7 @@ def run(config: Any, workdir: str | Path) -> dict:
     unknown = sorted(set(config['order']) - set(config['stages']))
     if unknown:
         raise ValueError(f'config.order names {unknown[0]}, which config.stages does not have.')
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)  # paths may begin with ../
     start = time.monotonic()
     summaries = {}

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, paths
+from iqa_jax.runtime.paths import Path, as_path
 
 ABOUT = ('title', 'terms', 'homepage', 'citation')  # of a database, in its manifest's metadata
 LEARNT = ('train', 'val')
@@ -26,7 +26,7 @@ def trainings(config: dict) -> list[dict]:
 
     Of an earlier model that does not say it, the databases are None.
     """
-    earlier, start = [], Path(config['init_from']) / 'model.json'
+    earlier, start = [], as_path(config['init_from']) / 'model.json'
     if config['init_from'] and start.is_file():
         meta = json.loads(artifacts.read(start))['meta']
         earlier = meta.get('trainings', [{'targets': None, 'databases': None}])
@@ -45,8 +45,7 @@ def split_digest(columns: tables.Table) -> str:
 
 def file_digest(path: str | Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    return paths.sha256(path)
 
 
 def _database(name: str, path: str, has_scores: bool) -> dict:

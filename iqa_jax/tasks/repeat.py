@@ -6,11 +6,11 @@ goes on with the next one and no finished run is done again.
 
 import json
 import math
-from pathlib import Path
 
 from iqa_jax.data import tables
 from iqa_jax.evaluation import repeated
 from iqa_jax.runtime import artifacts, parallel, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import make_data_setup, opening, repeat_results, repeat_runs, repeat_setup
 
 KEYS = {
@@ -32,7 +32,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     Raises:
       ValueError: a value of the config cannot be used, or a stage refuses its own.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     part, parts = make_data_setup.share(config['shard'])
     runs = repeat_setup.plan(config)
     ratios = repeat_setup.tested_per_trained(runs)

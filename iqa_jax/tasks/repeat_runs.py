@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import shutil
 import time
 from pathlib import Path
 
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel, stages
+from iqa_jax.runtime import artifacts, parallel, paths, stages
 from iqa_jax.tasks import evaluate, opening, score, train, train_setup
 from iqa_jax.tasks.repeat_setup import Run
 
@@ -81,7 +80,7 @@ def _train(run: Run, rate: float, config: dict, folder: Path) -> Training:
 def _drop_checkpoints(folder: Path) -> None:
     """Hundreds of runs would fill the disk with what only an unfinished one needs."""
     if parallel.is_main():
-        shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
+        paths.remove_tree(folder / 'checkpoints')
 
 
 def chosen(trainings: list[Training]) -> Training | None:

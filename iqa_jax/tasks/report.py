@@ -1,13 +1,13 @@
 """report: what all stages left on disk -> one self-contained report.html."""
 
 import time
-from pathlib import Path
 
 from iqa_jax import distortions
 from iqa_jax.data import manifest
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import page
 from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, report_data
 
 KEYS = {
@@ -22,8 +22,8 @@ def run(config: dict, workdir: str | Path) -> dict:
     `stages` describes every stage of `order` as {'folder', 'does', 'repeats'}; the other entries
     name the folder that fills their section. The rounds of `active` are those its record names.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
-    folders = {name: Path(config['stages'][name]['folder']) for name in config['order']}
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
+    folders = {name: as_path(config['stages'][name]['folder']) for name in config['order']}
     inputs = [folder / 'stage.json' for folder in folders.values()]
     stage = stages.Stage('report', workdir, given, inputs=inputs)
     if (summary := stage.done()) is not None:
@@ -46,11 +46,11 @@ def run(config: dict, workdir: str | Path) -> dict:
 
 def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
     """The plain data of `page.render`."""
-    data, active = Path(config['data']['folder']), Path(config['active']['folder'])
+    data, active = as_path(config['data']['folder']), as_path(config['active']['folder'])
     record = report_data.read_json(active / 'active.json')
     columns = manifest.read(data / 'manifest.parquet')
     store = ImageStore(columns)
-    evaluations = {name: Path(entry['folder']) for name, entry in config['evaluations'].items()}
+    evaluations = {name: as_path(entry['folder']) for name, entry in config['evaluations'].items()}
     results = {name: report_data.read_json(f / 'results.json') for name, f in evaluations.items()}
     headline = evaluations[config['headline']]
     return {
@@ -81,7 +81,7 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
             for pair in report_data.gmad(active / found['folder'], columns, store)
         ],
         'hard_examples': report_data.hard(
-            Path(config['hard']['folder']), columns, store, config['hard_images']
+            as_path(config['hard']['folder']), columns, store, config['hard_images']
         ),
         'active': [entry | {'label': _set_label(entry['set'])} for entry in record['comparisons']],
         'active_history': [row | {'label': _set_label(row['set'])} for row in record['history']],
@@ -102,7 +102,7 @@ def _context(config: dict, folders: dict[str, Path], summaries: dict) -> dict:
 
 def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
     """Folders of the trainings by name: those of the config, then every active round."""
-    folders = {n: Path(config['trainings'][n]['folder']) for n in config['training_order']}
+    folders = {n: as_path(config['trainings'][n]['folder']) for n in config['training_order']}
     for found in record['rounds']:
         if found['trained']:
             name = f'active, {report_data.round_name(found["folder"])}'
@@ -114,7 +114,7 @@ def _trainings(config: dict, active: Path, record: dict) -> dict[str, Path]:
 def _panels(config: dict, active: Path, record: dict) -> dict[str, Path]:
     """Folders of the studies by name: that of the config, then those of the active rounds."""
     searches = [found['folder'] for found in record['rounds']]
-    return {'Before the active rounds': Path(config['observers']['folder'])} | {
+    return {'Before the active rounds': as_path(config['observers']['folder'])} | {
         f'Search of {report_data.round_name(name)}': active / name / 'study' for name in searches
     }
 

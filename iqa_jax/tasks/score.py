@@ -6,7 +6,6 @@ Works shard by shard; finished shards are kept, so a killed run goes on with the
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -16,6 +15,7 @@ from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import feature_shards, opening
 from iqa_jax.training import saved_model
 
@@ -36,7 +36,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     if 'features' in config:
         return feature_shards.extract(config, workdir, _batches)
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
     _check_resize(config)
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])
@@ -99,7 +99,7 @@ def _check_resize(config: dict) -> None:
 
 def _seen(columns: tables.Table, ids: np.ndarray, config: dict) -> tables.Table:
     """The column that says which scored images the model knows; none if that is not known."""
-    known = exposure.read(Path(config['model']) / saved_model.TRAINED_ON)
+    known = exposure.read(as_path(config['model']) / saved_model.TRAINED_ON)
     if known is None:
         return {}
     found = {'image_id': columns['image_id'], 'seen': exposure.seen(columns, known)}

@@ -4,10 +4,8 @@ Works shard by shard; finished shards are kept, so a killed run goes on with the
 shard pairs are grouped by shape and decoded while others are scored.
 """
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -15,6 +13,7 @@ from absl import logging
 from iqa_jax import fr_metrics
 from iqa_jax.data import pairs, tables
 from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
 from iqa_jax.tasks import opening
 
 KEYS = {
@@ -33,7 +32,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: not one table or two folders, or they cannot be used; an unknown metric or policy;
         a number that is too small.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     members = _members(config)
     columns, quarantine = _pairs(config)
     del given['threads']  # their number changes no score
@@ -98,8 +97,8 @@ def _pairs(config: dict) -> tuple[tables.Table, list[dict]]:
 
 def _files(columns: tables.Table, quarantine: list[dict]) -> str:
     """Identifies the pairs: ids, and names, sizes and times of files, not their common place."""
-    roles = [[os.path.abspath(f) for f in columns[role]] for role in ('reference', 'distorted')]
-    root = os.path.commonpath([os.path.dirname(f) for role in roles for f in role])
+    roles = [[whole(f) for f in columns[role]] for role in ('reference', 'distorted')]
+    root = common([f for role in roles for f in role])
     stamps = {file: [file.removeprefix(root), *_stamp(file)] for file in {*roles[0], *roles[1]}}
     ids, unmatched = columns['image_id'].tolist(), [entry['file'] for entry in quarantine]
     return artifacts.fingerprint([ids, [[stamps[f] for f in role] for role in roles], unmatched])
@@ -108,7 +107,9 @@ def _files(columns: tables.Table, quarantine: list[dict]) -> str:
 def _stamp(file: str) -> list[int]:
     """[size, time] of a file, [] where there is none."""
     try:
-        status = os.stat(file)
+        status = as_path(file).stat()
+    except UnreachableStore:
+        raise
     except (OSError, ValueError):
         return []
     return [status.st_size, status.st_mtime_ns]

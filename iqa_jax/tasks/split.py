@@ -7,13 +7,14 @@ and every split has all images of a content on one side.
 import collections
 import json
 import time
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 from absl import logging
 
 from iqa_jax.data import contents, hashes, kadis, manifest, splits, tables
 from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, split_long_tail
 
 KEYS = {
@@ -35,7 +36,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     Raises:
       ValueError: a value of the config cannot be used, or a database has too few contents.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     _check(config)
     paths = {name: entry['manifest'] for name, entry in config['databases'].items()}
     unsigned = {name: opening.unsigned_files(path) for name, path in paths.items()}
@@ -254,7 +255,7 @@ def _write_split(
 
 
 def _contents_table(rows: tables.Table) -> tables.Table:
-    files = np.array([Path(file).name for file in rows['file'].tolist()], object)
+    files = np.array([PurePath(file).name for file in rows['file'].tolist()], object)
     named = {k: rows[k] for k in ('database', 'ref_id', 'content', 'exact', 'perceptual')}
     return named | {'file': files}
 

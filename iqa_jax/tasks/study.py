@@ -5,12 +5,12 @@ SIMULATED panel: they vote by a hidden quality that no metric equals.
 """
 
 import time
-from pathlib import Path
 
 import numpy as np
 
 from iqa_jax.data import kadis, manifest, tables
 from iqa_jax.runtime import stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.study import panel, schema
 from iqa_jax.tasks import opening, provenance, study_items, study_people, study_results
 
@@ -30,7 +30,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     With `pairs` the images of gMAD pairs are rated and become training images; otherwise
     `per_split` images are drawn from each split, all splits kept.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     opening.check_keys(config['panel'], PANEL_KEYS, 'config.panel')
     study_results.check_scaling(config['scaling'])
     opening.check_known(config['per_split'], set(kadis.SPLITS), 'config.per_split')

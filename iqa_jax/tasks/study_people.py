@@ -7,13 +7,13 @@ import shlex
 import sqlite3
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from iqa_jax.data import manifest, tables
 from iqa_jax.runtime import artifacts, parallel, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.study import administration, collected, designs, plan, schema, texts
 from iqa_jax.tasks import (
     opening,
@@ -52,6 +52,7 @@ def run_people(config: dict, given: dict, workdir: Path) -> dict:
     for key in ('session_minutes', 'break_seconds'):
         if not 0 <= people[key] < math.inf:
             raise ValueError(f'config.people.{key}={people[key]} must be 0 or more.')
+    schema.require_disk(workdir)
     words = texts.read(people['texts'])
     with schema.said(workdir):
         with schema.creating(workdir):
@@ -170,7 +171,7 @@ def _command(people: dict, workdir: Path) -> str:
     given = {'panel.kind': 'people', 'serve': 'page'}
     given |= {f'people.{key}': people[key] for key in ('host', 'port')}
     if people['texts']:
-        given['people.texts'] = Path(people['texts']).resolve()
+        given['people.texts'] = as_path(people['texts']).resolve()
     flags = [f'--config.{key}={value}' for key, value in given.items()]
     start = ['python', '-m', 'iqa_jax.main', '--config', 'configs/study.py']
     return shlex.join([*start, *flags, '--workdir', str(workdir)])

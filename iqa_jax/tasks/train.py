@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,6 +24,7 @@ from iqa_jax.runtime import (
     stages,
     throughput,
 )
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import (
     annotator_report,
     opening,
@@ -55,7 +55,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       train_setup.DivergedError: the loss, its gradient or a validation score is not finite.
       ValueError: a value of the config cannot be used.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     train_checks.check(config)
     ohem = config['ohem']
     inputs = train_setup.files(config)

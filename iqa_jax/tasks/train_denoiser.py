@@ -3,7 +3,6 @@
 import functools
 import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from iqa_jax.data.patches import Patches
 from iqa_jax.distortions import denoiser
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts, checkpoints, metric_writer, parallel, progress, stages
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 from iqa_jax.training import schedules
 
@@ -40,7 +40,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: a config that cannot be trained with, too few photographs, a loss that is not
         finite.
     """
-    (config, given), workdir = opening.begin(config, KEYS), Path(workdir)
+    (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     _check(config)
     files = sources.photo_files(config['photos'])
     names = sources.photo_ids(files, config['photos'])

@@ -3,7 +3,6 @@
 import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from iqa_jax.data.pipeline import Source, feature_store
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
 from iqa_jax.runtime import parallel
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import train_checks
 from iqa_jax.training import (
     annotator_estimates,
@@ -155,7 +155,7 @@ def initial_variables(model, config: dict, sources: Sequence[Source] = ()) -> tu
     source = config['init_from']
     if source == 'imagenet' or models.is_weight_file(source):
         started = models.start_from(variables, config['model'], source)
-        return started, {'origin': Path(source).name, 'simulated': False}
+        return started, {'origin': as_path(source).name, 'simulated': False}
     if not source:
         return variables, {'origin': source, 'simulated': False}
     saved = saved_model.load(source)
@@ -188,7 +188,7 @@ def trained_on(
     if config['init_from'] not in ('', 'imagenet') and not models.is_weight_file(
         config['init_from']
     ):
-        known = exposure.read(Path(config['init_from']) / saved_model.TRAINED_ON)
+        known = exposure.read(as_path(config['init_from']) / saved_model.TRAINED_ON)
         if known is None:
             return None
         earlier.append(known)

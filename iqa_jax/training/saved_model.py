@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import flax
 import jax
@@ -20,6 +19,7 @@ from absl import logging
 from iqa_jax import models
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.training import calibration, pruning, schedules, scoring, steps
 
 TRAINED_ON = 'trained_on.parquet'  # see data.exposure; training writes it beside the weights
@@ -210,7 +210,7 @@ def save(
 
 def optimizer_file(folder: str | Path) -> Path:
     """Where the optimiser state of a saved model is, if it was saved."""
-    return Path(folder) / 'optimizer.msgpack'
+    return as_path(folder) / 'optimizer.msgpack'
 
 
 def load_optimizer(folder: str | Path) -> dict[str, dict[str, np.ndarray]]:
@@ -229,7 +229,7 @@ def load(folder: str | Path) -> SavedModel:
       artifacts.MissingArtifact, artifacts.DamagedArtifact: files are not there or not intact.
       ValueError: a weight is not finite, or the calibration belongs to other weights.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     record = json.loads(artifacts.read(folder / 'model.json'))
     weights = artifacts.read(folder / 'weights.msgpack')
     variables = flax.serialization.msgpack_restore(weights)
@@ -242,7 +242,7 @@ def load(folder: str | Path) -> SavedModel:
 
 def files(folder: str | Path, calibrated: bool = False) -> list[Path]:
     """The files of a saved model, the record of its training, and its calibration if asked for."""
-    folder = Path(folder)
+    folder = as_path(folder)
     optional = [TRAINED_ON] + [calibration.FILE] * calibrated
     return [folder / name for name in FILES] + [
         folder / name for name in optional if (folder / name).is_file()
