@@ -13,6 +13,7 @@ INSTALL_REQUIRES = [
     'array_record>=0.8',  # many images in one file
     'clu>=0.0.12',  # TensorBoard writer, used when its extras are there
     'flax>=0.12.7',  # linen models: functional init/apply is what masks and a twin need
+    'fsspec>=2024.6',  # gs://, s3:// and other object stores; needs no TensorFlow
     'grain>=0.2.18',  # makes batches ahead in threads; needs no TensorFlow
     'importlib_resources>=6.0',  # tensorflow-datasets imports it without declaring it
     'jax>=0.10.1',  # last line that supports Python 3.11
@@ -68,6 +69,8 @@ EXTRAS_REQUIRE = {
     'browser': ['playwright>=1.50'],  # sessions of the rating page in a real browser, tests only
     'beam': ['apache-beam>=2.77'],  # KADIS on a cluster, config.tfds_runner
     'tensorboard': ['tensorboard>=2.18', 'tensorflow>=2.18'],  # what clu's writers import
+    'gcs': ['gcsfs>=2024.6'],  # gs:// paths
+    's3': ['s3fs>=2024.6'],  # s3:// paths
     'cuda': ['jax[cuda13]>=0.10.1'],
     'tpu': ['jax[tpu]>=0.10.1'],
 }

@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import json
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -59,10 +58,6 @@ class Table:
         return isinstance(self.where, pa.Table)
 
     @property
-    def _local(self) -> pathlib.Path:
-        return paths.local_copy(self.where)
-
-    @property
     def name(self) -> str:
         """What errors call it."""
         return 'The score table' if self.in_memory else str(self.where)
@@ -74,9 +69,9 @@ class Table:
             return self.where.schema
         with _explained(self.name):
             if self.where.suffix == '.parquet':
-                return pq.read_schema(self._local)
+                return pq.read_schema(paths.local_copy(self.where))
             if self.where.suffix == '.csv':
-                return pyarrow.csv.open_csv(self._local).schema
+                return pyarrow.csv.open_csv(paths.local_copy(self.where)).schema
         raise ValueError(f'{self.name} is not a table: use the suffix .parquet or .csv.')
 
     @property
@@ -107,7 +102,7 @@ class Table:
         """Smallest and largest value of each column as a Parquet file states them, else None."""
         if self.in_memory or self.where.suffix != '.parquet':
             return None
-        footer = pq.ParquetFile(self._local).metadata
+        footer = pq.ParquetFile(paths.local_copy(self.where)).metadata
         number = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
         found = {}
         for name in columns:
@@ -161,13 +156,15 @@ class Table:
         part, parts = share
         if not self.in_memory and self.where.suffix == '.parquet':
             # Buffered ahead, the whole file would be held.
-            file = pq.ParquetFile(self._local, pre_buffer=False)
+            file = pq.ParquetFile(paths.local_copy(self.where), pre_buffer=False)
             yield from _of_parquet(file, names, size, share, self.name)
             return
         if self.in_memory:
             batches = self.where.select(names).to_batches(max_chunksize=size)
         else:
-            batches = _of_csv(self._local, names, self.id_column, self.content_column, size)
+            batches = _of_csv(
+                paths.local_copy(self.where), names, self.id_column, self.content_column, size
+            )
         start = 0
         for number, batch in enumerate(batches):
             _check_size(start + batch.num_rows, self.name)
