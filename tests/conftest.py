@@ -47,3 +47,23 @@ def _photo(seed: int) -> np.ndarray:
     wave = np.sin(x * rng.uniform(0.5, 1.5)) * np.sin(y * rng.uniform(0.5, 1.5))
     grain = rng.normal(0, 1, (HEIGHT, WIDTH, 1)) * 6 + wave[..., None] * 10
     return np.clip(np.rint(image + grain * (0.2 + slope)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """An empty object store in memory behind gs:// and s3://, for this test only."""
+    from fsspec.implementations.memory import MemoryFileSystem
+    from fsspec.registry import _registry
+
+    from iqa_jax.runtime import paths, remote
+
+    class Memory(MemoryFileSystem):
+        store, pseudo_dirs = {}, ['']
+
+    for scheme in ('gs', 's3'):
+        monkeypatch.setitem(_registry, scheme, Memory)
+    remote._store.cache_clear()
+    yield Memory.store
+    remote._store.cache_clear()
+    for path in list(paths._copies):
+        paths.forget_copy(path)
