@@ -50,20 +50,9 @@ def _photo(seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def store(monkeypatch):
+def store():
     """An empty object store in memory behind gs:// and s3://, for this test only."""
-    from fsspec.implementations.memory import MemoryFileSystem
-    from fsspec.registry import _registry
+    import memory_store
 
-    from iqa_jax.runtime import paths, remote
-
-    class Memory(MemoryFileSystem):
-        store, pseudo_dirs = {}, ['']
-
-    for scheme in ('gs', 's3'):
-        monkeypatch.setitem(_registry, scheme, Memory)
-    remote._store.cache_clear()
-    yield Memory.store
-    remote._store.cache_clear()
-    for path in list(paths._copies):
-        paths.forget_copy(path)
+    with memory_store.opened() as found:
+        yield found

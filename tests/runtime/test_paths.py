@@ -5,21 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
+from memory_store import flip
 
 from iqa_jax.data import features, manifest, records, score_stream, tables
 from iqa_jax.images import io
 from iqa_jax.models import weight_files
 from iqa_jax.runtime import artifacts, checkpoints, metric_writer, paths
 from iqa_jax.runtime.paths import as_path
-
-
-def flip(path, at: int = -1) -> None:
-    """Changes one byte of a stored object."""
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(bytes(data))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +139,7 @@ def test_a_store_that_does_not_answer_is_no_missing_object(store, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError('no storage.objects.get')
 
-    monkeypatch.setattr(MemoryFileSystem, 'info', refuse)
+    monkeypatch.setattr(store, 'info', refuse)
     for call in (path.is_file, path.stat, lambda: artifacts.is_current(path, ''),
                  lambda: io.read_file(path), lambda: tables.read(path)):  # fmt: skip
         with pytest.raises(paths.UnreachableStore, match='gs://bucket/x.csv.* cannot be reached'):
