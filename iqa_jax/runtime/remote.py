@@ -200,7 +200,7 @@ class RemotePath:
             fs.get_file(self._key, str(file))
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Removes the object."""
+        """Removes the object; S3 does not tell whether it was there."""
         with contextlib.suppress(*[FileNotFoundError] * missing_ok), self._told() as fs:
             fs.rm_file(self._key)
 
