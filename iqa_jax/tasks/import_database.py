@@ -164,12 +164,12 @@ def _write(
     manifest.write(outputs[0], made.columns, meta, mark)
     artifacts.commit(outputs[1], tables.quarantine_csv(made.quarantine), fingerprint=mark)
     if len(made.pairs['image_id']):
-        relative = {
+        named = {
             role: np.array([relative(f, workdir) for f in made.pairs[role]], object)
             for role in ('reference', 'distorted')
         }
         outputs.append(workdir / 'pairs.csv')
-        tables.write(outputs[-1], made.pairs | relative, fingerprint=mark)
+        tables.write(outputs[-1], made.pairs | named, fingerprint=mark)
     if not made.scores:
         return outputs
     scores = {name: made.scores[name] for name in directions}
