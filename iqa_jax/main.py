@@ -13,7 +13,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import parallel, signals, stages
+from iqa_jax.runtime import memory, parallel, signals, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -46,6 +46,11 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         logging.debug('The error arose here:', exc_info=True)
         return _end(f'Error: {error}', 1)
+    except Exception as error:
+        if not memory.is_exhausted(error):
+            raise
+        logging.debug('Memory ran out here:', exc_info=True)
+        return _end(f'Error: memory does not suffice: {str(error).splitlines()[0]}', 1)
 
 
 def _end(sentence: str, code: int) -> int:

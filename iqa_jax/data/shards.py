@@ -18,7 +18,7 @@ from absl import logging
 from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import hashes, kadis, labelling, records, sources, tables
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, memory
 
 # What shapes a shard; splits and equalisation come when shards are joined.
 SETTINGS = (
@@ -55,7 +55,7 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
     The table has the columns image_id, ref_id, type, level and seed of the manifest; file (relative
     to the workdir, '' for a recipe and for a pristine photograph that is used where it lies) and
     its sha256; pixels, the SHA-256 of a pristine row's pixels; and one column per metric. Its
-    metadata lists the photographs that cannot be used, with the reason.
+    metadata lists the photographs that cannot be used, with the reason; no row is of them.
 
     Args:
       photos: of this shard.
@@ -73,7 +73,7 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
         if is_stored(workdir, index):
             return {}
         logging.warning('A picture of %s is missing or changed; all of it is made again.', path)
-    quarantine: list[dict] = []
+    quarantine, refused = list[dict](), dict[str, str]()
     parts, jobs, kept, durations = [], collections.deque(), [], collections.defaultdict(list)
     cells = labelling.labelled(_usable(photos, settings, quarantine), settings['metrics'])
     with contextlib.ExitStack() as stack:
@@ -86,6 +86,9 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
         pool = stack.enter_context(ThreadPoolExecutor(ENCODING_THREADS))
         start = time.monotonic()
         for cell, scores in cells:
+            if isinstance(scores, memory.DoesNotFit):
+                refused[cell.rows['ref_id'][0]] = str(scores)
+                continue
             parts.append(cell.rows | scores)
             jobs.append(_submit(pool, cell, settings['images'], workdir))
             if len(jobs) > CELLS_WAITING:
@@ -100,6 +103,8 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
     if table:
         table['file'] = np.array([file for file, _ in kept], object)
         table['sha256'] = np.array([digest for _, digest in kept], object)
+        table = tables.select(table, ~np.isin(table['ref_id'].astype(str), [*refused]))
+    quarantine += [{'ref_id': ref_id, 'reason': reason} for ref_id, reason in refused.items()]
     tables.write(path, table, {'quarantine': quarantine}, mark)
     artifacts.crash_point('make_data.shard')
     distorted = sum(images for cells in durations.values() for images, _ in cells)
@@ -125,7 +130,7 @@ def join(groups: list[list[Photo]], workdir: Path) -> tuple[tables.Table, list[d
     for index in range(len(groups)):
         table, meta = tables.read(path_of(workdir, index))
         reasons |= {bad['ref_id']: bad['reason'] for bad in meta['quarantine']}
-        parts += [table] if table else []
+        parts += [table] if len(table.get('ref_id', ())) else []
     table = tables.concatenate(parts) if parts else {}
     if table:
         table['file'] = _joined(table['file'], workdir)

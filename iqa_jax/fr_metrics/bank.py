@@ -94,11 +94,7 @@ def scorer(members: tuple[Metric, ...]) -> Callable[[Images, Images, str], Score
         ]
         programs = compiled(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pairs[0]))
         tasks = [(program, pair) for program in programs for pair in pairs]
-        if len(tasks) == 1:
-            done = [_run(tasks[0])]
-        else:
-            with ThreadPoolExecutor(_threads(reference[0].size // 3)) as pool:
-                done = list(pool.map(_run, tasks))
+        done = _all(tasks, _threads(reference[0].size // 3), len(pairs) == 1)
         rows = [done[first : first + len(pairs)] for first in range(0, len(done), len(pairs))]
         scores = {
             name: parallel.send(np.concatenate([row[name] for row in part]))
@@ -126,6 +122,18 @@ def _threads(pixels: int) -> int:
     affinity = getattr(os, 'sched_getaffinity', None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(cores, PIXELS_AT_ONCE // pixels))
+
+
+def _all(tasks: list[tuple], threads: int, is_alone: bool) -> list[dict[str, np.ndarray]]:
+    """Results of the tasks; those of a lone pair in turn where memory does not suffice for both."""
+    if len(tasks) > 1 and threads > 1:
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(_run, tasks))
+        except Exception as error:
+            if not (is_alone and memory.is_exhausted(error)):
+                raise
+    return list(map(_run, tasks))
 
 
 def _run(task: tuple[Callable[..., Scores], tuple]) -> dict[str, np.ndarray]:

@@ -218,14 +218,14 @@ def eval_step(fn: Callable) -> Callable:
         if n == 0:
             raise ValueError('An evaluation batch holds no images.')
         shapes = tuple((np.shape(x)[1:], x.dtype) for x in jax.tree.leaves(batch))
-        length = max(-(-n // devices) * devices, largest.get(shapes, 0))
-        largest[shapes] = length
+        length = max(-(-n // devices) * devices, largest.pop(shapes, 0))
         padded = jax.tree.map(
             lambda x: np.concatenate([x, np.repeat(x[-1:], length - n, 0)]), batch
         )
         if not _is_placed(state, _replicated()):
             state = place(state)
         result = jax.device_get(mapped(state, _split(padded, length)))
+        largest[shapes] = length  # now that memory has sufficed for it
         return jax.tree.map(lambda x: x.reshape(length, *x.shape[2:])[:n], result)
 
     return call

@@ -1,20 +1,21 @@
 """A score run that keeps pooled features instead of scores, for heads that are trained on them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from iqa_jax import models
 from iqa_jax.data import features, manifest, tables
 from iqa_jax.data.store import ImageStore
-from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime import artifacts, memory, parallel, progress, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, train_setup
 from iqa_jax.training import extraction, saved_model
 
 KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size'}
 FEATURE_KEYS = {'backbone', 'pooling', 'preprocess'}
+AT_ONCE = memory.AtOnce('images', 'config.batch_size')
 
 
 def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
@@ -96,13 +97,25 @@ def _extract_rows(
     found, bad = {}, []
     for members, images in batches(store, rows, config['batch_size'], side, bad):
         for positions in train_setup.by_shape(images):
-            batch = {'image': np.stack([images[p] for p in positions])}
-            vectors = step(variables, batch)['features']
+            vectors = _vectors(step, variables, [images[p] for p in positions])
             for position, vector in zip(positions, vectors, strict=True):
-                if reason := features.refusal(vector):
+                if reason := vector if isinstance(vector, str) else features.refusal(vector):
                     name = str(store.columns['image_id'][members[position]])
                     bad.append({'file': name, 'reason': reason})
                 else:
                     # Half the memory of a shard; it is what will be stored.
                     found[members[position]] = vector.astype(np.float16)
     return found, bad
+
+
+def _vectors(
+    step: Callable, variables: dict, images: list[np.ndarray]
+) -> Iterator[np.ndarray | str]:
+    """Features of every image, all of one shape, or why it has none."""
+
+    def compute(first: int, last: int) -> np.ndarray:
+        return step(variables, {'image': np.stack(images[first:last])})['features']
+
+    n, size = len(images), images[0].shape[:2]
+    for _, _, part in AT_ONCE.parts(compute, n, n, size):
+        yield from [str(part)] if isinstance(part, memory.DoesNotFit) else part

@@ -14,7 +14,7 @@ from iqa_jax.data import exposure, manifest, resizing, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import tiling
-from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime import artifacts, memory, progress, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import feature_shards, opening
 from iqa_jax.training import saved_model
@@ -134,7 +134,9 @@ def score_rows(
     bad: list[dict] = []
     options = {key: config[key] for key in ('twin', 'bucket_step', 'pixel_limit')}
     for members, images in _batches(store, rows, config['batch_size'], model.minimum_side, bad):
-        predicted = model.predict(images, **options)
+        members, predicted = _predicted(model, members, images, options, store, bad)
+        if not members:
+            continue
         score, std = model.with_std(predicted, config['calibrated'])
         values = [score]
         if config['twin']:
@@ -153,6 +155,28 @@ def score_rows(
     for k, name in enumerate([config['name'], *names]):
         table[name] = np.array([found[row][k] for row in kept], np.float32)
     return table, bad
+
+
+def _predicted(
+    model: saved_model.SavedModel,
+    members: list[int],
+    images: list[np.ndarray],
+    options: dict,
+    store: ImageStore,
+    bad: list[dict],
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The rows that memory suffices for and what the model says of them; the others go to bad."""
+    while members:
+        try:
+            return members, model.predict(images, **options)
+        except memory.DoesNotFit as error:
+            name = str(store.columns['image_id'][members[error.item]])
+            logging.warning('%s is left out: %s', name, error)
+            bad.append({'file': name, 'reason': str(error)})
+            members, images = (
+                [x for i, x in enumerate(xs) if i != error.item] for xs in (members, images)
+            )
+    return [], {}
 
 
 def _batches(

@@ -5,14 +5,14 @@ shard pairs are grouped by shape and decoded while others are scored.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from absl import logging
 
 from iqa_jax import fr_metrics
 from iqa_jax.data import pairs, tables
-from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime import artifacts, memory, parallel, progress, stages
 from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
 from iqa_jax.tasks import opening
 
@@ -20,6 +20,7 @@ KEYS = {
     'pairs', 'references', 'distorted', 'metrics', 'policy', 'batch_size', 'waiting_mib', 'threads',
     'shard_size',
 }  # fmt: skip
+AT_ONCE = memory.AtOnce('pairs', 'config.batch_size')
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -129,14 +130,18 @@ def _score(
     limits = (config['batch_size'], config['threads'], config['waiting_mib'])
     for rows, references, distorted in pairs.batches(part, *limits, bad):
         try:
-            values = parallel.fetch(score(references, distorted))
+            found = [*_values(score, references, distorted)]
         except ValueError as error:
             if not any(member.refuses(*references.shape[1:3]) for member in members):
                 raise
             bad |= dict.fromkeys(rows, str(error))
-        else:
+            found = []
+        for first, last, values in found:
+            if isinstance(values, memory.DoesNotFit):
+                bad[rows[first]] = str(values)
+                continue
             scores = np.stack([values[member.name] for member in members], axis=1)
-            good |= dict(zip(rows, scores, strict=True))
+            good |= dict(zip(rows[first:last], scores, strict=True))
         batched += len(rows)
         advance(len(rows))
     advance(len(part['image_id']) - batched)
@@ -154,6 +159,14 @@ def _score(
         for i, member in enumerate(members)
     }
     return table, entries
+
+
+def _values(score: Callable, references: np.ndarray, distorted: np.ndarray) -> Iterator[tuple]:
+    """(first, last, scores by metric) of the pairs of a batch, in parts that fit into memory."""
+    n, size = len(references), references.shape[1:3]
+    return AT_ONCE.parts(
+        lambda i, j: parallel.fetch(score(references[i:j], distorted[i:j])), n, n, size
+    )
 
 
 def _is_legal(score: float, metric: fr_metrics.Metric) -> bool:

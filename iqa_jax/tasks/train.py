@@ -122,11 +122,12 @@ def run(config: dict, workdir: str | Path) -> dict:
         )
 
     # --- loop -----------------------------------------------------------------------------------
-    speed, rows = (
-        throughput.Throughput(pipeline.images),
-        parallel.local_rows(pipeline.images),
-    )
-    with contextlib.closing(pipeline.batches(first, total, rows, parallel.place_batch)) as batches:
+    speed = throughput.Throughput(pipeline.images)
+    rows = parallel.local_rows(pipeline.images)
+    with (
+        train_checks.fits_memory(config, folder),
+        contextlib.closing(pipeline.batches(first, total, rows, parallel.place_batch)) as batches,
+    ):
         bar = progress.progress(
             speed.watch(batches), total=total, initial=first, desc='train', unit='step'
         )

@@ -1,13 +1,15 @@
 """Checks of a training config: one sentence for the first thing that cannot work."""
 
+import contextlib
 import inspect
 from collections.abc import Iterable, Mapping
+from iqa_jax.runtime.paths import Path
 
 import jax
 
 from iqa_jax import models
 from iqa_jax.data import resizing
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import memory, parallel
 from iqa_jax.tasks import opening, train_features
 from iqa_jax.training import losses, pruning, schedules
 
@@ -187,3 +189,12 @@ def check_prefixes(config: dict, params: dict) -> None:
                     f'config.{name} names {prefix!r}, but no parameter begins with it; '
                     f'they begin with {parts}.'
                 )
+
+
+def fits_memory(config: Mapping, checkpoints: Path) -> contextlib.AbstractContextManager:
+    """Turns running out of memory inside it into a ValueError that says how to go on."""
+    return memory.explained(
+        'Memory does not suffice for a training step; lower '
+        f'config.batch_size={config["batch_size"]}, which trains anew, or run the same command '
+        f'where there is more: it goes on from the last checkpoint in {checkpoints}.'
+    )

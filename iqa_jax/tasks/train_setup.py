@@ -12,7 +12,7 @@ from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.data.pipeline import Source, feature_store
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import statistics
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import memory, parallel
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import train_checks
 from iqa_jax.training import (
@@ -23,6 +23,8 @@ from iqa_jax.training import (
     schedules,
     steps,
 )
+
+AT_ONCE = memory.AtOnce('validation images', 'config.eval_batch_size')
 
 
 class DivergedError(ValueError):
@@ -242,12 +244,25 @@ class Validation:
                 loaded = store.load(chosen[first : first + self._batch])
                 name = 'features' if source.features else 'image'
                 for rows in by_shape(loaded):
-                    batch = {name: np.stack([loaded[i] for i in rows])}
-                    found = self._score(variables, batch)['prediction'].mean(axis=1)
-                    predicted[first + np.array(rows)] = found
+                    images = [loaded[i] for i in rows]
+                    predicted[first + np.array(rows)] = self._predicted(variables, name, images)
             if not np.isfinite(predicted).all():
                 raise DivergedError('A validation score is not finite; lower config.learning_rate.')
             yield source, chosen, predicted
+
+    def _predicted(self, variables: dict, name: str, images: list[np.ndarray]) -> np.ndarray:
+        """Mean predictions of images, or features, of one shape."""
+
+        def compute(first: int, last: int) -> np.ndarray:
+            batch = {name: np.stack(images[first:last])}
+            return self._score(variables, batch)['prediction'].mean(axis=1)
+
+        n, size, found = len(images), (*images[0].shape, 1)[:2], []
+        for _, _, part in AT_ONCE.parts(compute, n, n, size):
+            if isinstance(part, memory.DoesNotFit):
+                raise memory.DoesNotFit(f'Of the validation images {part}; leave it out.', 0)
+            found.append(part)
+        return np.concatenate(found)
 
 
 def _mean(targets: np.ndarray) -> np.ndarray:

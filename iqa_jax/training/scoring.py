@@ -1,11 +1,14 @@
 """Scoring of pictures of any size: buckets and tiles (`models.tiling`) in batches of one shape."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from iqa_jax.models import tiling
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import memory, parallel
+
+AT_ONCE = memory.AtOnce('images or tiles', 'config.batch_size')
 
 
 def checked(images: np.ndarray | Sequence[np.ndarray], least: int) -> list[np.ndarray]:
@@ -55,12 +58,16 @@ def predict(
       step: batch {'image': [B, H, W, 3], perhaps 'valid': int32 [B, 2]} -> {'prediction': [B, K],
         perhaps 'twin': [B, K] and 'std': [B, K]}.
       images: of `checked`.
-      bucket_step, pixel_limit: see `models.tiling`; batches of a device stay below the limit.
+      bucket_step, pixel_limit: see `models.tiling`; batches of a device stay below the limit, and
+        are halved when memory runs out.
 
     Returns:
       'prediction' and, where `step` gives it, 'twin', float32 [N, K]: means weighted by tile; 'std'
       float64 [N], where given: root of the weighted mean of the tiles' variances; 'spread' float64
       [N]: weighted standard deviation of the tiles' scores, 0 for a picture that is not cut.
+
+    Raises:
+      memory.DoesNotFit: a picture, its `item`, is too large for the memory.
     """
     tiling.check(bucket_step, pixel_limit)
     groups: dict[tuple, list[tuple[int, tiling.Tile]]] = {}
@@ -73,9 +80,14 @@ def predict(
     parts = []
     for (size, exact, _), pieces in groups.items():
         rows = max(1, pixel_limit // (size[0] * size[1])) * parallel.local_device_count()
-        for first in range(0, len(pieces), rows):
-            chosen = pieces[first : first + rows]
-            parts.append(step(_batch(images, chosen, size, exact)))
+
+        make = functools.partial(_batch, images, pieces, size, exact)
+        compute = lambda first, last, make=make: step(make(first, last))  # noqa: E731
+        for first, _, part in AT_ONCE.parts(compute, len(pieces), rows, size):
+            if isinstance(part, memory.DoesNotFit):
+                sentence = f'{part}; lower config.pixel_limit below {size[0] * size[1]}'
+                raise memory.DoesNotFit(sentence, pieces[first][0])
+            parts.append(part)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = [piece for pieces in groups.values() for piece in pieces]
     owner = np.array([number for number, _ in order])
@@ -84,10 +96,16 @@ def predict(
 
 
 def _batch(
-    images: list[np.ndarray], pieces: list[tuple[int, tiling.Tile]], size: tuple, exact: bool
+    images: list[np.ndarray],
+    pieces: list[tuple[int, tiling.Tile]],
+    size: tuple,
+    exact: bool,
+    first: int,
+    last: int,
 ) -> dict[str, np.ndarray]:
     cut = [
-        images[number][t.top : t.top + t.height, t.left : t.left + t.width] for number, t in pieces
+        images[number][t.top : t.top + t.height, t.left : t.left + t.width]
+        for number, t in pieces[first:last]
     ]
     batch = {'image': np.stack([tiling.pad(image, size) for image in cut])}
     if not exact:
