@@ -203,7 +203,7 @@ def result_of(stage: str, workdir: pathlib.Path) -> tuple[dict, dict[str, str]]:
     reasons = {pathlib.Path(file).stem: reason for file, reason in reasons.items()}
     if stage == 'features':
         ids = tables.read(workdir / features.INDEX)[0]['image_id'].tolist()
-        store = features.FeatureStore([workdir / features.INDEX], [np.array(ids, object)])
+        store = features.FeatureStore([(str(workdir / features.INDEX), np.array(ids, object))])
         return dict(zip(ids, store.load(np.arange(len(ids))), strict=True)), reasons
     table = tables.read(workdir / 'scores.parquet')[0]
     names = [n for n in table if n != 'image_id' and not n.endswith('_seen')]
@@ -262,19 +262,22 @@ def cases_of(stage: str, way: str, n: int, rng) -> list[dict]:
     return [{'capacity': min(s, largest), 'error': e} for s, e in zip(sizes, errors, strict=True)]
 
 
-def child(stage: str, way: str, n: int, seed: int, folder: pathlib.Path) -> None:
-    """Runs all cases of a stage and a way; prints a line of JSON after each."""
+def child(stage: str, n: int, limits: int, seed: int, folder: pathlib.Path) -> None:
+    """Runs all cases of a stage; prints a line of JSON after each."""
     import numpy as np
 
     shortage = Shortage()
     shortage.install()
     shortage.start()
-    undisturbed = folder / f'{stage}_{way}'
+    undisturbed = folder / stage
     if sentence := run(stage, folder, undisturbed):
         raise SystemExit(f'{stage} fails undisturbed: {sentence}')
     want, _ = result_of(stage, undisturbed)
-    for number, case in enumerate(cases_of(stage, way, n, np.random.default_rng(seed))):
-        workdir = folder / f'{stage}_{way}_{number}'
+    rng = np.random.default_rng(seed)
+    ways = {'capacity': n * (stage != 'train'), 'once': n, 'limits': limits}
+    cases = [(way, case) for way in ways for case in cases_of(stage, way, ways[way], rng)]
+    for number, (way, case) in enumerate(cases):
+        workdir = folder / f'{stage}_{number}'
         shortage.start(**{k: v for k, v in case.items() if k != 'mib'})
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         if 'mib' in case:
@@ -286,7 +289,12 @@ def child(stage: str, way: str, n: int, seed: int, folder: pathlib.Path) -> None
             sentence = run(stage, folder, workdir)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        line = {'halved': shortage.halved, 'lines': shortage.lines, 'sentence': sentence}
+        line = {
+            'way': way,
+            'halved': shortage.halved,
+            'lines': shortage.lines,
+            'sentence': sentence,
+        }
         line |= {'alone': shortage.alone, 'half_written': half_written(workdir)}
         capacity = case.get('capacity', -1.0 if 'mib' in case or shortage.alone else np.inf)
         if sentence:
@@ -299,10 +307,12 @@ def child(stage: str, way: str, n: int, seed: int, folder: pathlib.Path) -> None
         print(json.dumps(line), flush=True)
 
 
-def measure(stage: str, way: str, n: int, seed: int, folder: pathlib.Path, counts: dict) -> None:
+def measure(stage: str, options: argparse.Namespace, folder: pathlib.Path, counts: dict) -> None:
     """Runs a child and adds what it says to the counts."""
-    command = [sys.executable, __file__, '--child', stage, way, '--cases', str(n)]
-    command += ['--seed', str(seed), '--folder', str(folder)]
+    command = [sys.executable, __file__, '--child', stage, '--cases', str(options.cases)]
+    command += ['--limits', str(options.limits), '--seed', str(options.seed)]
+    command += ['--folder', str(folder)]
+    expected = options.cases * (1 + (stage != 'train')) + options.limits
     done = subprocess.run(
         command, cwd=drill.ROOT, env=drill.environment(PYTHONPATH=str(drill.ROOT)),
         capture_output=True, text=True, timeout=3600, check=False,
@@ -310,9 +320,10 @@ def measure(stage: str, way: str, n: int, seed: int, folder: pathlib.Path, count
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
-    counts['cases'][f'{stage} {way}'] = len(lines)
-    counts['died_without_sentence'] += int(done.returncode != 0 or len(lines) != n)
+    counts['died_without_sentence'] += int(done.returncode != 0 or len(lines) != expected)
     for line in lines:
+        way = line['way']
+        counts['cases'][way] = counts['cases'].get(way, 0) + 1
         counts['halvings'] += line['halved']
         counts['quarantined'] += line['quarantined']
         counts['half_written'] += line['half_written']
@@ -337,10 +348,10 @@ def main() -> None:
     parser.add_argument('--stages', nargs='+', default=STAGES, choices=STAGES)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--folder', type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument('--child', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--child', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(*options.child, options.cases, options.seed, options.folder)
+        child(options.child, options.cases, options.limits, options.seed, options.folder)
         return
     import numpy as np
 
@@ -350,10 +361,7 @@ def main() -> None:
         folder = pathlib.Path(made)
         prepare(folder, np.random.default_rng(options.seed))
         for stage in options.stages:
-            for way in ('capacity', 'once', 'limits'):
-                n = options.limits if way == 'limits' else options.cases
-                if n and (stage, way) != ('train', 'capacity'):
-                    measure(stage, way, n, options.seed, folder, counts)
+            measure(stage, options, folder, counts)
     drill.finish('R12', options.seed, counts, MUST_BE_ZERO)
 
 
