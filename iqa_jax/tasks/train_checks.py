@@ -3,13 +3,13 @@
 import contextlib
 import inspect
 from collections.abc import Iterable, Mapping
-from iqa_jax.runtime.paths import Path
 
 import jax
 
 from iqa_jax import models
 from iqa_jax.data import resizing
 from iqa_jax.runtime import memory, parallel
+from iqa_jax.runtime.paths import Path
 from iqa_jax.tasks import opening, train_features
 from iqa_jax.training import losses, pruning, schedules
 
