@@ -241,3 +241,14 @@ def test_a_wrong_config_is_one_sentence_before_any_work(run, tmp_path, changes, 
     with pytest.raises(ValueError, match=sentence):
         run(**changes)
     assert not (tmp_path / 'out').exists()
+
+
+def test_pictures_with_any_names_are_found_where_the_locale_is_not_utf8(main, folders, tmp_path):
+    folder = tmp_path / 'schöne fötos'
+    (tmp_path / 'ref').rename(folder)
+    arguments = ['--config', 'configs/score_pairs.py:smoke', "--config.metrics=('psnr',)"]
+    arguments += [f'--config.references={folder}', f'--config.distorted={folders["distorted"]}']
+    plain = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+    done = main(*arguments, '--workdir', str(tmp_path / 'örgebnis'), **plain)
+    assert done.returncode == 0, done.stderr
+    assert len(tables.read(tmp_path / 'örgebnis/scores.csv')[0]['image_id']) == 12

@@ -1,0 +1,31 @@
+"""The reduced form of R12."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ZEROS = (
+    'scores_different', 'lines_missing_or_extra', 'half_written', 'died_without_sentence',
+    'stopped_by_too_large',
+)  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('stage', ['score', 'features', 'score_pairs', 'make_data', 'train'])
+def test_a_stage_goes_on_with_less_at_once(stage):
+    script = ROOT / 'benchmarks' / 'reliability' / 'out_of_memory.py'
+    done = subprocess.run(
+        [sys.executable, str(script), '--cases', '3', '--limits', '1', '--stages', stage],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not any(found[name] for name in ZEROS)
+    if stage == 'train':
+        assert found['cases'] == {'once': 3, 'limits': 1} and found['ended_in_a_sentence'] >= 3
+    else:
+        assert found['cases'] == {'capacity': 3, 'once': 3, 'limits': 1} and found['halvings'] > 0
