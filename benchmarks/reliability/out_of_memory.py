@@ -16,7 +16,9 @@ run then goes on from the last shard or checkpoint. Nothing of this is counted h
 The line: cases by way; halvings; quarantined (images too large alone); ended in a sentence (the
 stage ended with an error of one line, and the same command without the shortage gave the
 undisturbed result); largest relative difference of a model's score (another batch size is another
-program; metrics and distortions are compared bit by bit). These must be 0: scores_different (beyond
+program; metrics and distortions are compared bit by bit); aborted_at_exit (all cases of a stage were
+good, but its process, whose threads RLIMIT_AS had kept from starting, was aborted by a library as it
+ended). These must be 0: scores_different (beyond
 1e-6 of the largest score, features beyond float16's rounding, or wrongly quarantined),
 lines_missing_or_extra (log lines that are not one per halving), half_written, died_without_sentence
 and stopped_by_too_large (a stage that an injected shortage ended though it could go on).
@@ -132,8 +134,10 @@ def prepare(folder: pathlib.Path, rng) -> None:
     columns = zip(*rows, strict=True)
     names = ('image_id', 'ref_id', 'file', 'split')
     table = {n: np.array(c, object) for n, c in zip(names, columns, strict=True)}
-    table['mos'] = rng.uniform(0, 1, len(rows)).astype(np.float32)
     tables.write(folder / 'manifest.csv', table, {}, 'drill')
+    scores = {'image_id': table['image_id'], 'q': rng.uniform(0, 1, len(rows)).astype(np.float32)}
+    about = {'columns': {'q': {'higher_is_better': True, 'origin': 'a generator'}}}
+    tables.write(folder / 'scores.parquet', scores, about, 'drill')
     spec = {'backbone': 'tiny', 'head': 'mlsp', 'normalise': 'layer'}
     model = saved_model.build(spec, 1)
     start = np.zeros((1, 64, 64, 3), np.float32)
@@ -163,8 +167,10 @@ def config_of(stage: str, folder: pathlib.Path) -> dict:
             'metrics': ('gmsd', 'psnr_floatgray'), 'split_shares': (3, 1, 1, 1),
         },
         'train': {
-            'databases': {'drill': {'manifest': 'manifest.csv', 'weight': 1.0}},
-            'targets': ('mos',), 'crop': (48, 64), 'batch_size': 4, 'total_steps': 8,
+            'databases': {
+                'drill': {'manifest': 'manifest.csv', 'scores': 'scores.parquet', 'weight': 1.0},
+            },
+            'targets': ('q',), 'crop': (48, 64), 'batch_size': 4, 'total_steps': 8,
             'checkpoint_steps': 2, 'keep': 'last',
         },
     }  # fmt: skip
@@ -257,9 +263,10 @@ def cases_of(stage: str, way: str, n: int, rng) -> list[dict]:
     errors = rng.permutation(['jax', 'memory'] * n)[:n].tolist()
     if way == 'once':
         return [{'failing': int(rng.integers(0, 6)), 'error': error} for error in errors]
-    largest = BATCH * 128 * 192
-    sizes = (10 ** rng.uniform(3.85, 5.2, n)).tolist()
-    return [{'capacity': min(s, largest), 'error': e} for s, e in zip(sizes, errors, strict=True)]
+    # make_data divides what is left into splits, so two of the three sizes have to be left.
+    least = 4.1 if stage == 'make_data' else 3.85
+    sizes = (10 ** rng.uniform(least, 5.2, n)).tolist()
+    return [{'capacity': size, 'error': e} for size, e in zip(sizes, errors, strict=True)]
 
 
 def child(stage: str, n: int, limits: int, seed: int, folder: pathlib.Path) -> None:
@@ -299,9 +306,11 @@ def child(stage: str, n: int, limits: int, seed: int, folder: pathlib.Path) -> N
         capacity = case.get('capacity', -1.0 if 'mib' in case or shortage.alone else np.inf)
         if sentence:
             shortage.start()
-            capacity = np.inf
             line['again'] = run(stage, folder, workdir)
             line['half_written'] += half_written(workdir)
+            if line['again']:
+                print(json.dumps(line | {'different': 0, 'gap': 0.0, 'quarantined': 0}), flush=True)
+                continue
         found, reasons = result_of(stage, workdir)
         line |= compare(stage, want, found, reasons, capacity) | {'quarantined': len(reasons)}
         print(json.dumps(line), flush=True)
@@ -320,7 +329,8 @@ def measure(stage: str, options: argparse.Namespace, folder: pathlib.Path, count
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
-    counts['died_without_sentence'] += int(done.returncode != 0 or len(lines) != expected)
+    counts['died_without_sentence'] += int(len(lines) != expected)
+    counts['aborted_at_exit'] += int(done.returncode != 0 and len(lines) == expected)
     for line in lines:
         way = line['way']
         counts['cases'][way] = counts['cases'].get(way, 0) + 1
@@ -333,7 +343,7 @@ def measure(stage: str, options: argparse.Namespace, folder: pathlib.Path, count
         counts['died_without_sentence'] += bool(line.get('again'))
         is_training = stage == 'train' and 'config.batch_size' in line['sentence']
         if way != 'limits' and line['sentence'] and not is_training:
-            counts['stopped_by_too_large'] += 'photographs are too few' not in line['sentence']
+            counts['stopped_by_too_large'] += 1
         if way != 'limits' and stage == 'train':
             counts['died_without_sentence'] += not is_training
         if stage == 'score':
@@ -355,7 +365,13 @@ def main() -> None:
         return
     import numpy as np
 
-    counts = {'cases': {}, 'halvings': 0, 'quarantined': 0, 'ended_in_a_sentence': 0}
+    counts = {
+        'cases': {},
+        'aborted_at_exit': 0,
+        'halvings': 0,
+        'quarantined': 0,
+        'ended_in_a_sentence': 0,
+    }
     counts |= {'largest_difference': 0.0} | dict.fromkeys(MUST_BE_ZERO, 0)
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
