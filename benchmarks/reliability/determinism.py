@@ -12,8 +12,9 @@ the rows of the tables in another order and one core against all. And the first 
 on one core.
 
 Compared is every file that the runs leave, byte for byte, apart from this: values called one of
-TIMED, headlines with a speed, and in report.html every number that is a time; sidecars of such
-files without their digests; and checkpoints, which belong to the process (their folder is named by
+TIMED, headlines with a speed, and in report.html every number that is a time, the table of the
+stages' times and its bars; sidecars of such files without their digests (beside the report, which
+is made from them, also without the fingerprint); and checkpoints, which belong to the process (their folder is named by
 the fingerprint, and what they lead to is compared: the model).
 
 The line: files compared, values left out for being times, pairs in how many gMAD searches.
@@ -43,8 +44,13 @@ sys.path.insert(0, str(drill.ROOT))
 PHOTOS = drill.ROOT / 'iqa_jax' / 'data' / 'photos'
 TIMED = {'seconds', 'images_per_second', 'data_wait_fraction', 'total_time', 'milliseconds'}
 SPEED = re.compile(r'[\d.]+ (images|pairs)/s|[\d.,]+ ms per labelled image[^"]*')
-TIME = re.compile(r'\d[\d.,]*\s?(ms|s|min|h)\b')
+# Of the report: texts, the table of times as a base64 download, and its bars.
+TIME = re.compile(
+    r'\d[\d.,]*\s?(ms|s|min|h)\b|bmFtZSxzZWNvbmRzLGNvdW50cw[A-Za-z0-9+/=]*'
+    r'|class="share" style="width:[\d.]+%" title="[\d.]+ %"'
+)
 DIGESTS = {'sha256', 'size', 'check', 'previous'}
+
 SEARCHES = [(engine, way) for engine in ('binned', 'exact') for way in ('streamed', 'joined')]
 OTHER = {
     'PYTHONHASHSEED': '4711', 'TZ': 'Pacific/Kiritimati', 'LC_ALL': 'C', 'LANG': 'C',
@@ -106,7 +112,9 @@ def comparable(file: pathlib.Path, timed: set[str], left_out: list[str]) -> obje
     if file.name.endswith('.meta.json'):
         record = json.loads(data)
         if file.name.removesuffix('.meta.json') in timed:
-            record = {k: v for k, v in record.items() if k not in DIGESTS}
+            is_marked = (file.parent / 'report.html').exists()
+            dropped = DIGESTS | ({'fingerprint'} if is_marked else set())
+            record = {k: v for k, v in record.items() if k not in dropped}
         return without_times(record, left_out)
     if file.suffix == '.json':
         return without_times(json.loads(data), left_out)

@@ -16,8 +16,8 @@ run then goes on from the last shard or checkpoint. Nothing of this is counted h
 The line: cases by way; halvings; quarantined (images too large alone); ended in a sentence (the
 stage ended with an error of one line, and the same command without the shortage gave the
 undisturbed result); largest relative difference of a model's score (another batch size is another
-program; metrics and distortions are compared bit by bit); aborted_at_exit (all cases of a stage were
-good, but its process, whose threads RLIMIT_AS had kept from starting, was aborted by a library as it
+program; metrics and distortions are compared bit by bit); aborted_at_exit (all cases of a stage
+were good, but a library aborted its process, whose threads RLIMIT_AS had kept from starting, as it
 ended). These must be 0: scores_different (beyond
 1e-6 of the largest score, features beyond float16's rounding, or wrongly quarantined),
 lines_missing_or_extra (log lines that are not one per halving), half_written, died_without_sentence
@@ -164,7 +164,7 @@ def config_of(stage: str, folder: pathlib.Path) -> dict:
         },
         'make_data': {
             'photos': str(folder / 'photos'), 'size': (), 'types': ('gaussian_blur', 'jpeg'),
-            'metrics': ('gmsd', 'psnr_floatgray'), 'split_shares': (3, 1, 1, 1),
+            'metrics': ('gmsd', 'ssim'), 'split_shares': (3, 1, 1, 1),
         },
         'train': {
             'databases': {
