@@ -13,9 +13,9 @@ on one core.
 
 Compared is every file that the runs leave, byte for byte, apart from this: values called one of
 TIMED, headlines with a speed, and in report.html every number that is a time, the table of the
-stages' times and its bars; sidecars of such files without their digests (beside the report, which
-is made from them, also without the fingerprint); and checkpoints, which belong to the process (their folder is named by
-the fingerprint, and what they lead to is compared: the model).
+stages' times, its bars and the digest of metrics.jsonl; sidecars of such files without their digests (beside the report, which
+is made from them, also without the fingerprint); and checkpoints, which belong to the process
+(their folder is named by the fingerprint, and what they lead to is compared: the model).
 
 The line: files compared, values left out for being times, pairs in how many gMAD searches.
 files_different (with their names in `different`), pairs_different, failed and, of one core,
@@ -44,10 +44,11 @@ sys.path.insert(0, str(drill.ROOT))
 PHOTOS = drill.ROOT / 'iqa_jax' / 'data' / 'photos'
 TIMED = {'seconds', 'images_per_second', 'data_wait_fraction', 'total_time', 'milliseconds'}
 SPEED = re.compile(r'[\d.]+ (images|pairs)/s|[\d.,]+ ms per labelled image[^"]*')
-# Of the report: texts, the table of times as a base64 download, and its bars.
+# Of the report: texts, the table of times as a base64 download, its bars, digests of timed files.
 TIME = re.compile(
     r'\d[\d.,]*\s?(ms|s|min|h)\b|bmFtZSxzZWNvbmRzLGNvdW50cw[A-Za-z0-9+/=]*'
     r'|class="share" style="width:[\d.]+%" title="[\d.]+ %"'
+    r'|metrics\.jsonl</th><td class="text"><code>[0-9a-f]{64}'
 )
 DIGESTS = {'sha256', 'size', 'check', 'previous'}
 
