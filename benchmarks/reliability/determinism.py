@@ -13,9 +13,10 @@ on one core.
 
 Compared is every file that the runs leave, byte for byte, apart from this: values called one of
 TIMED, headlines with a speed, and in report.html every number that is a time, the table of the
-stages' times, its bars and the digest of metrics.jsonl; sidecars of such files without their digests (beside the report, which
-is made from them, also without the fingerprint); and checkpoints, which belong to the process
-(their folder is named by the fingerprint, and what they lead to is compared: the model).
+stages' times, its bars and the digest of metrics.jsonl; sidecars of such files without their
+digests (beside the report, which is made from them, also without the fingerprint); and checkpoints,
+which belong to the process (their folder is named by the fingerprint, and what they lead to is
+compared: the model).
 
 The line: files compared, values left out for being times, pairs in how many gMAD searches.
 files_different (with their names in `different`), pairs_different, failed and, of one core,
