@@ -29,5 +29,6 @@ def get_config(arg: str = '') -> ConfigDict:
             },
             'batch_size': 4,
             'shard_size': 16 if smoke else 256,
+            'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing
         }
     )

@@ -27,5 +27,6 @@ def get_config(arg: str = '') -> ConfigDict:
             'pixel_limit': 2**21,  # larger images are cut into tiles
             'batch_size': 4,
             'shard_size': 16 if arg == 'smoke' else 64,
+            'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing
         }
     )

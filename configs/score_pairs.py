@@ -32,5 +32,6 @@ def get_config(arg: str = '') -> ConfigDict:
             'waiting_mib': 1024,  # of decoded pairs that wait for others of their shape
             'threads': 2,  # that decode
             'shard_size': 32 if smoke else 256,
+            'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing
         }
     )

@@ -9,6 +9,7 @@ import os
 import pathlib
 import runpy
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -33,6 +34,18 @@ def main(argv: list[str]) -> int:
         handler = logging.get_absl_handler()
         handler.addFilter(lambda r: r.levelno > 20 or r.pathname.startswith(PACKAGE))
     try:
+        code, sentence = _run()
+    except KeyboardInterrupt as error:
+        code, sentence = 143 if error.args else 130, 'Stopped; run the same command to continue.'
+    parallel.end(code, sentence)  # of several processes
+    if sentence:
+        print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+def _run() -> tuple[int, str]:
+    """Exit code, and the sentence that says why the run ended early."""
+    try:
         parallel.initialize(
             FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
         )
@@ -40,24 +53,20 @@ def main(argv: list[str]) -> int:
         signals.listen()
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
-        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
-    except KeyboardInterrupt as error:
-        return _end('Stopped; run the same command to continue.', 143 if error.args else 130)
+        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0, ''
     except (ValueError, OSError) as error:
         logging.debug('The error arose here:', exc_info=True)
-        return _end(f'Error: {error}', 1)
+        return 1, f'Error: {error}'
     except Exception as error:
-        if not memory.is_exhausted(error):
+        if memory.is_exhausted(error):
+            logging.debug('Memory ran out here:', exc_info=True)
+            return 1, f'Error: memory does not suffice: {str(error).splitlines()[0]}'
+        if not FLAGS.distributed:
             raise
-        logging.debug('Memory ran out here:', exc_info=True)
-        return _end(f'Error: memory does not suffice: {str(error).splitlines()[0]}', 1)
-
-
-def _end(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr, flush=True)
-    if FLAGS.distributed:
-        os._exit(code)  # a normal exit would wait for the other processes, and abort without them
-    return code
+        if isinstance(error, parallel.DeviceError):
+            parallel.blame()
+        traceback.print_exc()
+        return 1, f'Error: {type(error).__name__}, as the lines above say.'
 
 
 def _parse(argv: list[str]) -> list[str]:

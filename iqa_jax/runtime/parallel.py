@@ -1,4 +1,4 @@
-"""The only file that knows pmap, devices and processes.
+"""The only file that knows pmap and devices; what it tells of processes is in `processes`.
 
 State is a plain pytree without a device axis: it is replicated over the devices of the process by
 `place`, enters the mapped step with in_axes=None and leaves it with out_axes=None, donated. What
@@ -11,47 +11,27 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime.processes import (  # noqa: F401  other rooms know this file only
+    agree,
+    alone,
+    barrier,
+    blame,
+    check_same,
+    end,
+    exchange,
+    from_main,
+    gather_bytes,
+    initialize,
+    is_main,
+    process_count,
+    process_index,
+)
 
+DeviceError = jax.errors.JaxRuntimeError  # such as of a collective whose peer has died
 AXIS = 'batch'  # also the mesh axis of `place`: another name there would recompile at step 2
-HEARTBEAT_SECONDS = 10  # survivors of a dead process end after this long instead of 100 s
-
-
-def initialize(
-    distributed: bool,
-    coordinator_address: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-) -> None:
-    """Joins the other processes when `distributed`; call it before anything else uses JAX.
-
-    On Slurm, TPU pods, Open MPI and Kubernetes the three addresses are found by JAX itself.
-
-    Raises:
-      ValueError: no cluster was found and no address given.
-    """
-    if not distributed:
-        return
-    try:
-        jax.distributed.initialize(
-            coordinator_address,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f'--distributed finds no cluster ({error}); give --coordinator_address=HOST:PORT, '
-            '--num_processes and --process_id, or leave --distributed out.'
-        ) from error
-    artifacts.set_writer(jax.process_index())
-    # The first collective has half a minute to find all processes, later ones have no limit: here
-    # they are together still.
-    barrier('joined')
+_largest: list[dict[tuple, int]] = []  # of every `eval_step`
 
 
 def device_count() -> int:
@@ -62,21 +42,6 @@ def device_count() -> int:
 def local_device_count() -> int:
     """Number of devices of this process, among which it divides what it scores."""
     return jax.local_device_count()
-
-
-def process_index() -> int:
-    """Number of this process, from 0."""
-    return jax.process_index()
-
-
-def process_count() -> int:
-    """Number of processes that train together."""
-    return jax.process_count()
-
-
-def is_main() -> bool:
-    """Whether this is process 0, the one that writes files; nothing collective may depend on it."""
-    return process_index() == 0
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -95,30 +60,6 @@ def local_rows(batch_size: int) -> slice:
     check_batch_size(batch_size)
     share, k = batch_size // process_count(), process_index()
     return slice(k * share, (k + 1) * share)
-
-
-def barrier(name: str) -> None:
-    """Waits until every process is here."""
-    if process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
-def agree(value: bool) -> bool:
-    """What process 0 says; every process must call it."""
-    if process_count() == 1:
-        return value
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
-
-
-def check_same(value: int, what: str) -> None:
-    """Raises a ValueError in every process when `value` is not the same in all of them."""
-    if process_count() == 1:
-        return
-    values = np.ravel(multihost_utils.process_allgather(np.asarray(value))).tolist()
-    if len(set(values)) > 1:
-        raise ValueError(
-            f'The processes disagree on {what}: {values}; they must all see the same --workdir.'
-        )
 
 
 def place(tree: Any) -> Any:
@@ -208,10 +149,11 @@ def eval_step(fn: Callable) -> Callable:
     Returns:
       A function of (state, batch): batch a tree of host arrays [B, ...] of any B >= 1; returns the
       tree of NumPy arrays [B, ...] in order. Short batches are padded with copies of their last row
-      to the largest B seen, so that the last batch of a run does not compile anew.
+      to the largest B seen since `pad_afresh`, so that the last batch does not compile anew.
     """
     mapped = jax.pmap(fn, AXIS, in_axes=(None, 0), devices=jax.local_devices())
     largest: dict[tuple, int] = {}  # padded batch length of each set of image shapes
+    _largest.append(largest)
 
     def call(state: Any, batch: Any) -> Any:
         n, devices = _batch_length(batch), jax.local_device_count()
@@ -231,6 +173,16 @@ def eval_step(fn: Callable) -> Callable:
     return call
 
 
+def pad_afresh() -> None:
+    """Forgets the batches that `eval_step` has seen.
+
+    The last bits of a score depend on the length of its padded batch. A shard that begins so has
+    the same bits whichever process makes it, and after whatever.
+    """
+    for lengths in _largest:
+        lengths.clear()
+
+
 def lanes(fn: Callable) -> Callable:
     """Maps `fn(state, shared, chunk) -> state` over the devices of this process, a state for each.
 
@@ -244,17 +196,6 @@ def lanes(fn: Callable) -> Callable:
         return mapped(states, shared, chunk)
 
     return call
-
-
-def gather_bytes(data: bytes) -> list[bytes]:
-    """What every process holds, by process number; every process must call it."""
-    if process_count() == 1:
-        return [data]
-    sizes = np.ravel(multihost_utils.process_allgather(np.asarray(len(data)))).tolist()
-    padded = np.zeros(max(sizes), np.uint8)
-    padded[: len(data)] = np.frombuffer(data, np.uint8)
-    rows = zip(multihost_utils.process_allgather(padded), sizes, strict=True)
-    return [row[:size].tobytes() for row, size in rows]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """A stage of a run: what identifies it, whether it is done, and the one line that says so."""
 
+import copy
 import difflib
 import functools
 import hashlib
@@ -48,15 +49,26 @@ class Stage:
         digests = [_digest(path) for path in inputs]
         self.fingerprint = artifacts.fingerprint([name, config, digests, code_identity()])
 
+    def part(self, name: str) -> 'Stage':
+        """The stage of one share of the work, in the folder `name` below this one."""
+        own = copy.copy(self)
+        own._config = self._config | {'part': name}
+        own._workdir = self._workdir / name
+        own._summary = own._workdir / 'stage.json'
+        own.fingerprint = artifacts.fingerprint([self.fingerprint, name])
+        return own
+
     def done(self, intact: Callable[[], bool] | None = None) -> dict | None:
         """The summary of the finished stage if it is current and every output is intact.
 
         Process 0 decides for all. `intact` may look at files that are not committed one by one.
         """
-        if not parallel.agree(parallel.is_main() and self._is_done(intact)):
+        return parallel.from_main(lambda: self._known(intact))
+
+    def _known(self, intact: Callable[[], bool] | None) -> dict | None:
+        if not self._is_done(intact):
             return None
-        if parallel.is_main():
-            print(f'{self.name}: up to date ({self._workdir})', file=sys.stderr)
+        print(f'{self.name}: up to date ({self._workdir})', file=sys.stderr)
         return json.loads(artifacts.read(self._summary))
 
     def _is_done(self, intact: Callable[[], bool] | None) -> bool:
@@ -82,21 +94,22 @@ class Stage:
           outputs: committed files; the stage counts as done only while all of them are intact.
 
         Returns:
-          The summary as plain JSON values.
+          The summary of process 0 as plain JSON values.
         """
+        return parallel.from_main(lambda: self._finished(summary, outputs))
+
+    def _finished(self, summary: dict, outputs: Sequence[Path]) -> dict:
         summary = json.loads(artifacts.canonical_json(summary))
-        if parallel.is_main():
-            names = [paths.relative(path, self._workdir) for path in outputs]
-            text = json.dumps(summary, indent=1, sort_keys=True) + '\n'
-            meta = {'outputs': names, 'config': self._config, 'versions': artifacts.versions()}
-            artifacts.commit(self._summary, text.encode(), fingerprint=self.fingerprint, meta=meta)
-            counts = [f'{n:,} {key}' for key, n in summary.items() if type(n) is int]
-            print(
-                f'{self.name}: {", ".join(counts)}, {summary["seconds"]:.1f} s, '
-                f'{summary["headline"]} -> {self._workdir / summary["artifact"]}',
-                file=sys.stderr,
-            )
-        parallel.barrier(f'{self.name} finished')
+        names = [paths.relative(path, self._workdir) for path in outputs]
+        text = json.dumps(summary, indent=1, sort_keys=True) + '\n'
+        meta = {'outputs': names, 'config': self._config, 'versions': artifacts.versions()}
+        artifacts.commit(self._summary, text.encode(), fingerprint=self.fingerprint, meta=meta)
+        counts = [f'{n:,} {key}' for key, n in summary.items() if type(n) is int]
+        print(
+            f'{self.name}: {", ".join(counts)}, {summary["seconds"]:.1f} s, '
+            f'{summary["headline"]} -> {self._workdir / summary["artifact"]}',
+            file=sys.stderr,
+        )
         return summary
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 
 from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.study import schema
 from iqa_jax.tasks import active_results, active_rounds, active_setup, export, opening
@@ -74,11 +74,12 @@ def _round(config: dict, loop: dict, workdir: Path) -> dict | None:
         if config['study']['serve']:
             rated = active_rounds.rate(config, loop, folder, config['study']['serve'])
     if rated.get('missing'):
-        print(
-            f'active: round {number} waits for {rated["missing"]:,} of {rated["needed"]:,} ratings;'
-            ' the same command goes on when people have given them.',
-            file=sys.stderr,
-        )
+        if parallel.is_main():
+            print(
+                f'active: round {number} waits for {rated["missing"]:,} of {rated["needed"]:,} '
+                'ratings; the same command goes on when people have given them.',
+                file=sys.stderr,
+            )
         return {key: rated[key] for key in ('missing', 'needed')} | {'round': number}
     loop['searches'].append(folder)
     loop['rounds'].append(active_results.searched(config, loop, folder, rated))
@@ -102,11 +103,12 @@ def _enter(workdir: Path, number: int, phase: str, **counts: int) -> None:
     """Notes where the loop is, for whoever watches it; the stages themselves know what is done."""
     state = {'round': number, 'phase': phase} | counts
     mark = artifacts.fingerprint(state)
-    if not artifacts.is_current(workdir / 'state.json', mark):
+    if parallel.is_main() and not artifacts.is_current(workdir / 'state.json', mark):
         artifacts.commit(workdir / 'state.json', json.dumps(state).encode(), fingerprint=mark)
     artifacts.crash_point('active.phase')
 
 
+@sharing.on_main
 def _conclude(config: dict, given: dict, loop: dict, workdir: Path) -> dict:
     """The record and the tables of a loop that has ended."""
     searches, places = loop['searches'], active_results.places(config, loop, workdir)

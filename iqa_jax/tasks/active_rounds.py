@@ -9,7 +9,7 @@ from absl import logging
 
 from iqa_jax.data import manifest, score_columns, tables
 from iqa_jax.evaluation import statistics
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, parallel
 from iqa_jax.study import schema
 from iqa_jax.tasks import export, gmad, opening, score, study, train
 from iqa_jax.training import saved_model
@@ -20,8 +20,8 @@ FIRST = 'round_00/model'  # the first model's copy
 
 
 def is_asked(folder: Path) -> bool:
-    """Whether people have been, or may have been, asked about a round's pairs."""
-    return (folder / 'study' / schema.DATABASE).is_file()
+    """Whether people may have been asked about a round, as process 0 sees it."""
+    return parallel.agree((folder / 'study' / schema.DATABASE).is_file())
 
 
 def pool_scores(loop: dict, model: int, workdir: Path) -> Path:
@@ -47,7 +47,8 @@ def begin(config: dict, loop: dict, workdir: Path) -> None:
     frozen, place = is_asked(workdir / 'round_01'), workdir / FIRST
     loop['ran'][FIRST] = _run(export, copying(config['model']), place, frozen)
     source, copy = (saved_model.optimizer_file(folder) for folder in (config['model'], place))
-    if source.is_file() and not frozen and config['train']['init_optimizer']:
+    wanted = config['train']['init_optimizer'] and not frozen
+    if parallel.is_main() and wanted and source.is_file():
         artifacts.commit(copy, artifacts.read(source))
     loop['models'].append(str(place))
     score_old(config, loop, 0, workdir, frozen)
@@ -245,7 +246,7 @@ def _run(task: ModuleType, config: dict, folder: Path, frozen: bool) -> dict:
       ValueError: a kept stage ran with another config.
     """
     done = folder / 'stage.json'
-    if not frozen or not done.is_file():
+    if not frozen or not parallel.agree(done.is_file()):
         return task.run(config, folder)
     was = artifacts.meta(done)['meta']['config']
     given = json.loads(artifacts.canonical_json(opening.begin(config, task.KEYS)[1]))

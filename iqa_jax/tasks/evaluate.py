@@ -11,7 +11,7 @@ import numpy as np
 from iqa_jax import distortions
 from iqa_jax.data import exposure, manifest, score_columns, tables
 from iqa_jax.evaluation import logistic, statistics
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 
@@ -42,6 +42,7 @@ COUNTS = {
 }
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes results.json, predictions.parquet, per_distortion.csv, quarantine.csv and, where the
     manifest's metadata has `groups` (distortion type -> name), per_group.csv.

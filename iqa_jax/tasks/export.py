@@ -7,7 +7,7 @@ is known to get wrong.
 import time
 
 from iqa_jax.data import tables
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import calibration_fit, model_card, opening
 from iqa_jax.training import calibration, saved_model
@@ -15,6 +15,7 @@ from iqa_jax.training import calibration, saved_model
 KEYS = {'model', 'calibration', 'results', 'pairs', 'rated'}
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Copies a saved model, verified, calibrates it and writes MODEL_CARD.md and quarantine.csv.
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from iqa_jax import models
-from iqa_jax.data import features, manifest, tables
+from iqa_jax.data import features, tables
 from iqa_jax.data.store import ImageStore
-from iqa_jax.runtime import artifacts, memory, parallel, progress, stages
+from iqa_jax.runtime import artifacts, memory, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
-from iqa_jax.tasks import opening, train_setup
+from iqa_jax.tasks import opening, score_shards, train_setup
 from iqa_jax.training import extraction, saved_model
 
-KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size'}
+KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size', 'shard'}
 FEATURE_KEYS = {'backbone', 'pooling', 'preprocess'}
 AT_ONCE = memory.AtOnce('images', 'config.batch_size')
 
@@ -35,42 +35,54 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
     opening.check_keys(wanted, FEATURE_KEYS, 'config.features')
     reads = models.extractor(**wanted).backbone.preprocess
     inputs = [config['manifest'], *_weights(config['model'])]
+    del given['shard']  # who makes a shard changes no feature
     identity = given | {'unsigned_files': opening.unsigned_files(config['manifest'])}
     stage = stages.Stage('score', workdir, identity, inputs=inputs)
-    if (summary := stage.done()) is not None:
+    columns = score_shards.chosen(config)
+    rows, shards = score_shards.divided(stage, columns, config, workdir, '.npy')
+    if (summary := (stage.part(shards.part) if shards.part else stage).done()) is not None:
         return summary
     start = time.monotonic()
-    columns = manifest.in_splits(
-        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
-    )
     variables = extraction.load(config['model'], wanted['backbone'], wanted['preprocess'])
     placed, store = parallel.place(variables), ImageStore(columns)
     shape = extraction.shape(**wanted)
-    n, size, extracted, shards = len(store), config['shard_size'], 0, []
-    with progress.progress(total=n, desc='score', unit='images') as bar:
-        for first in range(0, n, size):
-            rows = np.arange(first, min(first + size, n))
-            shards.append(workdir / 'shards' / f'{first:09d}.npy')
-            mark = artifacts.fingerprint([stage.fingerprint, first])
-            if not artifacts.is_current(shards[-1], mark):
-                found, bad = _extract_rows(placed, store, rows, config, batches)
-                kept = [row for row in rows.tolist() if row in found]
-                vectors = np.stack([found[row] for row in kept]) if kept else np.empty((0, *shape))
-                ids = store.columns['image_id'][kept].tolist()
-                features.write_shard(shards[-1], ids, vectors, bad, mark)
-                artifacts.crash_point('score.shard')
-                extracted += len(rows)
-            bar.update(len(rows))
+
+    def make(path: Path, mark: str) -> None:
+        parallel.pad_afresh()
+        found, bad = _extract_rows(placed, store, rows[path], config, batches)
+        kept = [row for row in rows[path].tolist() if row in found]
+        vectors = np.stack([found[row] for row in kept]) if kept else np.empty((0, *shape))
+        ids = store.columns['image_id'][kept].tolist()
+        features.write_shard(path, ids, vectors, bad, mark)
+        artifacts.crash_point('score.shard')
+
+    extracted = score_shards.made(shards, rows, make)
+    if shards.part:
+        return score_shards.finish_part(stage, shards, rows, extracted, start)
     about = wanted | {'preprocess': reads, 'extractor': extraction.digest(variables)}
     about |= {'shape': list(shape), 'dtype': 'float16', 'crop': 'whole image'}
-    index = features.write_index(workdir, shards, about, stage.fingerprint)
-    quarantine = [e for path in shards for e in artifacts.meta(path)['meta']['quarantine']]
-    outputs = [workdir / features.INDEX, workdir / 'quarantine.csv', *shards]
+    return _join(stage, shards, about, workdir, extracted, start)
+
+
+@sharing.on_main
+def _join(
+    stage: stages.Stage,
+    shards: sharing.Shards,
+    about: dict,
+    workdir: Path,
+    extracted: int,
+    start: float,
+) -> dict:
+    """The index of all shards, when those of the other processes are there too."""
+    shards.wait()
+    index = features.write_index(workdir, shards.paths, about, stage.fingerprint)
+    quarantine = [e for path in shards.paths for e in artifacts.meta(path)['meta']['quarantine']]
+    outputs = [workdir / features.INDEX, workdir / 'quarantine.csv', *shards.paths]
     artifacts.commit(outputs[1], tables.quarantine_csv(quarantine), fingerprint=stage.fingerprint)
     seconds = time.monotonic() - start
     summary = {
         'images': len(index['image_id']),
-        'features': int(np.prod(shape)),
+        'features': int(np.prod(about['shape'])),
         'quarantined': len(quarantine),
         'seconds': seconds,
         'headline': f'{extracted / seconds:.1f} images/s',

@@ -8,7 +8,7 @@ from iqa_jax import distortions
 from iqa_jax.data import kadis, sources
 from iqa_jax.evaluation import figures_gallery, figures_pictures
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime import artifacts, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 
@@ -16,6 +16,7 @@ KEYS = {'photo', 'size', 'crop', 'types', 'levels', 'seed'}
 BUNDLED = 'kitten'  # fine hair, strong edges, smooth colour
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes gallery.png: centre crops of the distorted photograph, never resized.
 
@@ -55,8 +56,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     reference = figures_pictures.centre_crop(photo, *config['crop'])
     picture = figures_gallery.draw(reference, caption, drawn)
     output = workdir / 'gallery.png'
-    if parallel.is_main():
-        artifacts.commit(output, io.encode_png(picture, 9), fingerprint=stage.fingerprint)
+    artifacts.commit(output, io.encode_png(picture, 9), fingerprint=stage.fingerprint)
     summary = {
         'types': len(rows),
         'images': len(rows) * len(config['levels']),

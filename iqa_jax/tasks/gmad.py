@@ -7,7 +7,7 @@ import numpy as np
 from iqa_jax.competition import search
 from iqa_jax.data import exposure, manifest, score_columns, score_stream, tables
 from iqa_jax.evaluation import logistic
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import gmad_pictures, opening
 
@@ -66,6 +66,21 @@ def run(config: dict, workdir: str | Path) -> dict:
     if config['max_pairs']:
         widest = (-pairs['gap']).argsort(kind='stable')[: config['max_pairs']]
         pairs = tables.select(pairs, sorted(widest))
+    return _conclude(stage, pool, pairs, level_images, left_out, config, workdir, start)
+
+
+@sharing.on_main
+def _conclude(
+    stage: stages.Stage,
+    pool: tables.Table | None,
+    pairs: tables.Table,
+    level_images: dict,
+    left_out: list[dict],
+    config: dict,
+    workdir: Path,
+    start: float,
+) -> dict:
+    """Everything that is written of the pairs, which all processes have found together."""
     outputs = [workdir / 'pairs.parquet', workdir / 'pairs.csv']
     for path in outputs:
         tables.write(path, pairs, {'level_images': level_images}, stage.fingerprint)

@@ -9,7 +9,7 @@ from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation.figures_contact_sheet import contact_sheet
 from iqa_jax.evaluation.figures_contests import figures_to_draw
 from iqa_jax.evaluation.figures_pairs import pair_figure
-from iqa_jax.runtime import artifacts, parallel
+from iqa_jax.runtime import artifacts
 
 
 def draw(
@@ -45,10 +45,9 @@ def draw(
         artifacts.commit(written[-1], drawn['png'], fingerprint=fingerprint)
 
     figures, left = figures_to_draw(pairs, levels=levels, limit=config['figures'])
-    if parallel.is_main():
-        for number, figure in enumerate(figures, 1):
-            keep(f'pair_{number:03d}', pair_figure(figure, load, levels=levels))
-        if config['sheets']:
-            for number, page in enumerate(contact_sheet(pairs, load, levels=levels), 1):
-                keep(f'sheet_{number:02d}', page)
+    for number, figure in enumerate(figures, 1):
+        keep(f'pair_{number:03d}', pair_figure(figure, load, levels=levels))
+    if config['sheets']:
+        for number, page in enumerate(contact_sheet(pairs, load, levels=levels), 1):
+            keep(f'sheet_{number:02d}', page)
     return written, missing, left

@@ -9,7 +9,7 @@ from iqa_jax.competition import budget, preferences, ranking, screening
 from iqa_jax.competition.global_scores import METHODS
 from iqa_jax.data import tables
 from iqa_jax.evaluation import figures_competition
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 from iqa_jax.tasks.repeat_results import plain
@@ -22,6 +22,7 @@ BUDGET_KEYS = {'pairs', 'raters', 'spreads', 'half_width'}
 ENDS = ('', '_low', '_high')
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes ranking.csv, aggressiveness.csv, resistance.csv, contests.csv, preferences.parquet,
     raters.csv, results.json, matrices.svg, ranking.svg, quarantine.csv and, unless

@@ -10,7 +10,7 @@ from absl import logging
 
 from iqa_jax.data import databases, manifest, proxies, records, tables
 from iqa_jax.data.databases import builder, importer, layout
-from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime import artifacts, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path, relative, require_local, sha256
 from iqa_jax.tasks import opening, tripwire
 
@@ -25,6 +25,7 @@ CHOICES = {
 }
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes manifest.parquet, quarantine.csv and, where the database has them, pairs.csv,
     scores.parquet, proxies.parquet and equalisation.json.

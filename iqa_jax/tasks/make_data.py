@@ -21,7 +21,7 @@ from iqa_jax.data import (
     sources,
     tables,
 )
-from iqa_jax.runtime import artifacts, parallel, progress, stages
+from iqa_jax.runtime import artifacts, parallel, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import make_data_setup, opening
 
@@ -32,7 +32,6 @@ KEYS = {
 }  # fmt: skip
 # Who does the work and what is printed beside it change no result.
 NOT_IDENTITY = ('photos', 'shard', 'estimate_images', 'tfds_runner', 'beam_options')
-POLL_SECONDS = 1.0
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -46,7 +45,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     settings = make_data_setup.settings(config, workdir)
     groups = make_data_setup.photo_groups(config)
-    part, parts = make_data_setup.share(config['shard'])
+    part, parts = sharing.share(config['shard'])
     identity = {k: v for k, v in given.items() if k not in NOT_IDENTITY}
     mine = [i for i in range(len(groups)) if i % parts == part]
     groups = make_data_setup.identified(groups, mine)
@@ -59,15 +58,12 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := stage.done(lambda: _has_images(workdir, mine, config, stage))) is not None:
         return summary
     start = time.monotonic()
-    # Parts may share a machine with each other and with the run that joins them.
-    with artifacts.writing_as(
-        f'part{part}of{parts}' if config['shard'] else parallel.process_index()
-    ):
-        durations = _make(groups, mine, settings, config, workdir)
+    divided, durations = _make(groups, mine, settings, config, workdir)
     estimate = _estimate(durations, config, parts)
     if config['shard']:
+        divided.wait()
         return _finish_part(stage, groups, mine, workdir, start, estimate)
-    return _join(stage, groups, config, workdir, start, estimate)
+    return _join(stage, groups, divided, config, workdir, start, estimate)
 
 
 def _make(
@@ -76,28 +72,30 @@ def _make(
     settings: dict,
     config: dict,
     workdir: Path,
-) -> shards.Durations:
-    """Makes the shards `mine`, dealt among the processes, and waits for those of the others."""
+) -> tuple[sharing.Shards, shards.Durations]:
+    """Makes the shards `mine`, those of this process; (all of them, times of the cells)."""
     durations: shards.Durations = {}
-    marks = {i: _mark(groups[i], settings) for i in mine}
+    number = {shards.path_of(workdir, i): i for i in range(len(groups))}
+    # Of the shards of other runs nothing has been read.
+    marks = {path: _mark(groups[i], settings) if i in mine else '' for path, i in number.items()}
+    divided = sharing.Shards(
+        marks, config['shard'], lambda path: shards.is_stored(workdir, number[path])
+    )
     if config['tfds_runner'] not in ('', kadis_builder.LOCAL):
         kadis_builder.make_shards(
             groups, list(marks.values()), settings, workdir.absolute(), config['tfds_runner'],
             list(config['beam_options']),
         )  # fmt: skip
-    own = mine[parallel.process_index() :: parallel.process_count()]
-    total = sum(len(groups[i]) for i in own)
+
+    def make(path: Path, mark: str) -> None:
+        i = number[path]
+        for kind, cells in shards.make(groups[i], settings, workdir, i, mark).items():
+            durations.setdefault(kind, []).extend(cells)
+
+    total = sum(len(groups[i]) for i in mine)
     with progress.progress(total=total, desc='make_data', unit='photos') as bar:
-        for i in own:
-            for number, cells in shards.make(groups[i], settings, workdir, i, marks[i]).items():
-                durations.setdefault(number, []).extend(cells)
-            bar.update(len(groups[i]))
-    # By the files and not by a collective, which gives up after half a minute; a process that died
-    # ends the others through its missing heartbeat.
-    for i in set(mine) - set(own):
-        while not artifacts.is_current(shards.path_of(workdir, i), marks[i]):
-            time.sleep(POLL_SECONDS)
-    return durations
+        divided.make(make, lambda path: bar.update(len(groups[number[path]])))
+    return divided, durations
 
 
 def _mark(photos: list[shards.Photo], settings: dict) -> str:
@@ -142,15 +140,18 @@ def _finish_part(
     return stage.finish(summary, outputs)
 
 
+@sharing.on_main
 def _join(
     stage: stages.Stage,
     groups: list[list[shards.Photo]],
+    divided: sharing.Shards,
     config: dict,
     workdir: Path,
     start: float,
     estimate: str,
 ) -> dict:
     """Joins all shards: splits, equalisation, and the tables that later stages read."""
+    divided.wait()
     made, quarantine = shards.join(groups, workdir)
     if not made:
         raise ValueError(
@@ -231,14 +232,13 @@ def _write_tables(
     )
     names = ('manifest.parquet', 'scores.parquet', 'proxies.parquet', 'equalisation.json')
     paths = [workdir / name for name in (*names, 'quarantine.csv')]
-    if parallel.is_main():
-        about = {'database': config['database'], 'recipes_by': distortions.identity()}
-        about |= {} if config['photos'] else {'terms': sources.TERMS}
-        manifest.write(paths[0], columns, about, mark)
-        tables.write(paths[1], {'image_id': ids} | raw, {'columns': origin}, mark)
-        tables.write(paths[2], equalised, {'columns': described}, mark)
-        artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
-        artifacts.commit(paths[4], tables.quarantine_csv(quarantine), fingerprint=mark)
+    about = {'database': config['database'], 'recipes_by': distortions.identity()}
+    about |= {} if config['photos'] else {'terms': sources.TERMS}
+    manifest.write(paths[0], columns, about, mark)
+    tables.write(paths[1], {'image_id': ids} | raw, {'columns': origin}, mark)
+    tables.write(paths[2], equalised, {'columns': described}, mark)
+    artifacts.commit(paths[3], json.dumps(mappings, indent=1).encode(), fingerprint=mark)
+    artifacts.commit(paths[4], tables.quarantine_csv(quarantine), fingerprint=mark)
     return paths
 
 

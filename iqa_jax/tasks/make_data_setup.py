@@ -50,16 +50,6 @@ def settings(config: dict, workdir: Path) -> dict:
     return {key: config[key] for key in shards.SETTINGS} | {'types': numbers, 'size': size}
 
 
-def share(shard: str) -> tuple[int, int]:
-    """(i, n) of 'i/n': the share of this run."""
-    if not shard:
-        return 0, 1
-    part, _, parts = str(shard).partition('/')
-    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
-        raise ValueError(f"config.shard={shard!r} must be 'i/n' with 0 <= i < n, such as '0/4'.")
-    return int(part), int(parts)
-
-
 def photo_groups(config: dict) -> list[list[shards.Photo]]:
     """The photographs of each shard, in the order of their ids; none has been read."""
     files = sources.photo_files(config['photos'])

@@ -9,9 +9,9 @@ import math
 
 from iqa_jax.data import tables
 from iqa_jax.evaluation import repeated
-from iqa_jax.runtime import artifacts, parallel, stages
+from iqa_jax.runtime import artifacts, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
-from iqa_jax.tasks import make_data_setup, opening, repeat_results, repeat_runs, repeat_setup
+from iqa_jax.tasks import opening, repeat_results, repeat_runs, repeat_setup
 
 KEYS = {
     'variants', 'baseline', 'splits', 'seeds', 'rates', 'train', 'score', 'evaluate', 'shard',
@@ -33,7 +33,7 @@ def run(config: dict, workdir: str | Path) -> dict:
       ValueError: a value of the config cannot be used, or a stage refuses its own.
     """
     (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
-    part, parts = make_data_setup.share(config['shard'])
+    part, parts = sharing.share(config['shard'])
     runs = repeat_setup.plan(config)
     ratios = repeat_setup.tested_per_trained(runs)
     mine = runs[part::parts]

@@ -6,7 +6,7 @@ from iqa_jax import distortions
 from iqa_jax.data import manifest
 from iqa_jax.data.store import ImageStore
 from iqa_jax.evaluation import page
-from iqa_jax.runtime import artifacts, stages
+from iqa_jax.runtime import artifacts, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, report_data
 
@@ -16,6 +16,7 @@ KEYS = {
 }  # fmt: skip
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes report.html from the folders of finished stages; each section has one source.
 

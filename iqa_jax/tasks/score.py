@@ -1,6 +1,7 @@
 """score: a saved model over the images of a manifest -> a score table.
 
-Works shard by shard; finished shards are kept, so a killed run goes on with the next one.
+Works shard by shard; finished shards are kept, so a killed run goes on with the next one and
+several processes or machines share the work.
 """
 
 import time
@@ -10,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from absl import logging
 
-from iqa_jax.data import exposure, manifest, resizing, tables
+from iqa_jax.data import exposure, resizing, tables
 from iqa_jax.data.store import ImageStore
 from iqa_jax.images import io
 from iqa_jax.models import tiling
-from iqa_jax.runtime import artifacts, memory, progress, stages
+from iqa_jax.runtime import artifacts, memory, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
-from iqa_jax.tasks import feature_shards, opening
+from iqa_jax.tasks import feature_shards, opening, score_shards
 from iqa_jax.training import saved_model
 
 KEYS = {
     'manifest', 'model', 'splits', 'name', 'twin', 'calibrated', 'uncertainty', 'bucket_step',
-    'pixel_limit', 'batch_size', 'shard_size', 'resize',
+    'pixel_limit', 'batch_size', 'shard_size', 'shard', 'resize',
 }  # fmt: skip
 COMPANIONS = {'twin': 'disagreement', 'uncertainty': 'std'}  # key of the config -> further column
 
@@ -31,7 +32,8 @@ def run(config: dict, workdir: str | Path) -> dict:
 
     With `twin` there is `name_disagreement`, with `uncertainty` `name_std`. `name_seen` is what
     the model's training has to do with the image, as numbered in `exposure`; a model without a
-    record of its training has none. A config with `features` extracts these instead, see
+    record of its training has none. With `shard` 'i/n' only every n-th shard from the i-th is
+    scored and nothing joined. A config with `features` extracts these instead, see
     `feature_shards`.
     """
     if 'features' in config:
@@ -39,36 +41,49 @@ def run(config: dict, workdir: str | Path) -> dict:
     (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     tiling.check(config['bucket_step'], config['pixel_limit'])
     _check_resize(config)
+    sharing.share(config['shard'])
     weights = saved_model.files(config['model'], calibrated=config['calibrated'])
     unsigned = opening.unsigned_files(config['manifest'])
+    del given['shard']  # who makes a shard changes no score
     identity = given | {'unsigned_files': unsigned}
     stage = stages.Stage('score', workdir, identity, inputs=[config['manifest'], *weights])
-    if (summary := stage.done()) is not None:
+    columns = score_shards.chosen(config)
+    rows, shards = score_shards.divided(stage, columns, config, workdir, '.parquet')
+    if (summary := (stage.part(shards.part) if shards.part else stage).done()) is not None:
         return summary
     start = time.monotonic()
-    columns = manifest.in_splits(
-        manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
-    )
     model = saved_model.load(config['model'])
     store = ImageStore(columns, resize=config['resize'])
     model.check(**{key: config[key] for key in ('calibrated', 'uncertainty', 'twin')})
-    n, size = len(store), config['shard_size']
-    shards, quarantine, scored = [], [], 0
-    with progress.progress(total=n, desc='score', unit='images') as bar:
-        for first in range(0, n, size):
-            rows = np.arange(first, min(first + size, n))
-            path = workdir / 'shards' / f'{first:09d}.parquet'
-            mark = artifacts.fingerprint([stage.fingerprint, first])
-            if not artifacts.is_current(path, mark):
-                table, bad = score_rows(model, store, rows, config)
-                tables.write(path, table, {'quarantine': bad}, mark)
-                artifacts.crash_point('score.shard')
-                scored += len(rows)
-            table, meta = tables.read(path)
-            shards.append(table)
-            quarantine += meta['quarantine']
-            bar.update(len(rows))
-    table = tables.concatenate(shards)
+
+    def make(path: Path, mark: str) -> None:
+        parallel.pad_afresh()
+        table, bad = score_rows(model, store, rows[path], config)
+        tables.write(path, table, {'quarantine': bad}, mark)
+        artifacts.crash_point('score.shard')
+
+    scored = score_shards.made(shards, rows, make)
+    if shards.part:
+        return score_shards.finish_part(stage, shards, rows, scored, start)
+    return _join(stage, shards, model, columns, config, workdir, scored, start)
+
+
+@sharing.on_main
+def _join(
+    stage: stages.Stage,
+    shards: sharing.Shards,
+    model: saved_model.SavedModel,
+    columns: tables.Table,
+    config: dict,
+    workdir: Path,
+    scored: int,
+    start: float,
+) -> dict:
+    """The score table of all shards, when those of the other processes are there too."""
+    shards.wait()
+    parts = [tables.read(path) for path in shards.paths]
+    quarantine = [entry for _, meta in parts for entry in meta['quarantine']]
+    table = tables.concatenate([scores for scores, _ in parts])
     table |= _seen(columns, table['image_id'], config)
     described = _described(model, f'{config["name"]}_seen' in table, config)
     outputs = [workdir / 'scores.parquet', workdir / 'quarantine.csv']

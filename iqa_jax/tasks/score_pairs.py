@@ -1,7 +1,8 @@
 """score_pairs: full-reference metrics over pairs of files -> a score table.
 
-Works shard by shard; finished shards are kept, so a killed run goes on with the next one. Within a
-shard pairs are grouped by shape and decoded while others are scored.
+Works shard by shard; finished shards are kept, so a killed run goes on with the next one and
+several processes or machines share the work. Within a shard pairs are grouped by shape and decoded
+while others are scored.
 """
 
 import time
@@ -12,19 +13,21 @@ from absl import logging
 
 from iqa_jax import fr_metrics
 from iqa_jax.data import pairs, tables
-from iqa_jax.runtime import artifacts, memory, parallel, progress, stages
+from iqa_jax.runtime import artifacts, memory, parallel, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
 from iqa_jax.tasks import opening
 
 KEYS = {
     'pairs', 'references', 'distorted', 'metrics', 'policy', 'batch_size', 'waiting_mib', 'threads',
-    'shard_size',
+    'shard_size', 'shard',
 }  # fmt: skip
 AT_ONCE = memory.AtOnce('pairs', 'config.batch_size')
 
 
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes scores.parquet, scores.csv (image_id and a column per metric) and quarantine.csv.
+
+    With `shard` 'i/n' only every n-th shard from the i-th is scored and nothing joined.
 
     Returns:
       The summary: pairs, quarantined, seconds and the artifact.
@@ -35,29 +38,72 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     members = _members(config)
+    sharing.share(config['shard'])
     columns, quarantine = _pairs(config)
-    del given['threads']  # their number changes no score
+    del given['threads'], given['shard']  # who scores a pair changes no score
     stage = stages.Stage('score_pairs', workdir, given | {'files': _files(columns, quarantine)})
-    if (summary := stage.done()) is not None:
-        return summary
-    start = time.monotonic()
     n, size = len(columns['image_id']), config['shard_size']
     rows = {
         workdir / 'shards' / f'{first:09d}.parquet': np.arange(first, min(first + size, n))
         for first in range(0, n, size)
     }
     marks = {path: artifacts.fingerprint([stage.fingerprint, path.name]) for path in rows}
-    left = [path for path in rows if not artifacts.is_current(path, marks[path])]
-    scored = sum(len(rows[path]) for path in left)
-    with progress.progress(total=n, desc='score_pairs', initial=n - scored, unit='pairs') as bar:
-        for path in left:
+    shards = sharing.Shards(marks, config['shard'])
+    if (summary := (stage.part(shards.part) if shards.part else stage).done()) is not None:
+        return summary
+    start = time.monotonic()
+    with progress.progress(total=n, desc='score_pairs', unit='pairs') as bar:
+
+        def make(path: Path, mark: str) -> None:
             part = tables.select(columns, rows[path])
             table, bad = _score(part, members, config, bar.update)
-            tables.write(path, table, {'quarantine': bad}, marks[path])
+            tables.write(path, table, {'quarantine': bad}, mark)
             artifacts.crash_point('score_pairs.shard')
-    shards = [tables.read(path) for path in rows]
-    table = tables.concatenate([scores for scores, _ in shards])
-    quarantine += [entry for _, meta in shards for entry in meta['quarantine']]
+
+        finished = shards.make(make)
+    scored = sharing.gathered(sum(len(rows[path]) for path in finished))
+    if shards.part:
+        return _finish_part(stage, shards, rows, scored, start)
+    return _join(stage, shards, quarantine, members, workdir, scored, start)
+
+
+def _finish_part(
+    stage: stages.Stage,
+    shards: sharing.Shards,
+    rows: dict[Path, np.ndarray],
+    scored: int,
+    start: float,
+) -> dict:
+    """The summary of a run with config.shard, when its shards are there."""
+    shards.wait()
+    seconds = time.monotonic() - start
+    bad = [e for path in shards.paths for e in artifacts.meta(path)['meta']['quarantine']]
+    summary = {
+        'pairs': sum(len(rows[path]) for path in shards.paths) - len(bad),
+        'quarantined': len(bad),
+        'seconds': seconds,
+        'headline': f'{scored / seconds:.1f} pairs/s, {len(shards.paths)} of {len(rows)} shards; '
+        'run without config.shard when all are there',
+        'artifact': 'stage.json',
+    }
+    return stage.part(shards.part).finish(summary, shards.paths)
+
+
+@sharing.on_main
+def _join(
+    stage: stages.Stage,
+    shards: sharing.Shards,
+    quarantine: list[dict],
+    members: list[fr_metrics.Metric],
+    workdir: Path,
+    scored: int,
+    start: float,
+) -> dict:
+    """The score table of all shards, when those of the other processes are there too."""
+    shards.wait()
+    parts = [tables.read(path) for path in shards.paths]
+    table = tables.concatenate([scores for scores, _ in parts])
+    quarantine = quarantine + [entry for _, meta in parts for entry in meta['quarantine']]
     outputs = _write(table, quarantine, members, workdir, stage.fingerprint)
     seconds = time.monotonic() - start
     summary = {

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from iqa_jax.data import contents, hashes, kadis, manifest, splits, tables
-from iqa_jax.runtime import artifacts, progress, stages
+from iqa_jax.runtime import artifacts, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, split_long_tail
 
@@ -46,8 +46,23 @@ def run(config: dict, workdir: str | Path) -> dict:
         return summary
     start = time.monotonic()
     databases = {name: manifest.read(path) for name, path in paths.items()}
+    hashed = _hashed(databases, config, workdir, stage.fingerprint)
+    return _divide(stage, databases, hashed, config, workdir, start)
+
+
+@sharing.on_main
+def _divide(
+    stage: stages.Stage,
+    databases: dict[str, tables.Table],
+    hashed: tuple[sharing.Shards, tables.Table],
+    config: dict,
+    workdir: Path,
+    start: float,
+) -> dict:
+    """Everything after the hashing: contents, splits and what they are written to."""
+    paths = {name: entry['manifest'] for name, entry in config['databases'].items()}
     described = {name: tables.read(path)[1] for name, path in paths.items()}
-    rows, quarantine = _hashed(contents.references(databases), config, workdir, stage.fingerprint)
+    rows, quarantine = _joined(*hashed)
     found, skipped = contents.matches(
         rows, config['distance'], config['correlation'], config['crop_pairs']
     )
@@ -112,25 +127,33 @@ def _check(config: dict) -> None:
 
 
 def _hashed(
-    rows: tables.Table, config: dict, workdir: Path, parent: str
-) -> tuple[tables.Table, list[dict]]:
-    """The references with their hashes, shard by shard; finished shards are read back."""
+    databases: dict[str, tables.Table], config: dict, workdir: Path, parent: str
+) -> tuple[sharing.Shards, tables.Table]:
+    """Hashes the references shard by shard, those of this process; (all shards, references)."""
+    rows = contents.references(databases)
     n, size = len(rows['image_id']), config['shard_size']
-    parts, quarantine = [], []
+    part_of = {
+        workdir / 'shards' / f'{first:09d}.parquet': np.arange(first, min(first + size, n))
+        for first in range(0, n, size)
+    }
+    marks = {path: artifacts.fingerprint([parent, int(of[0])]) for path, of in part_of.items()}
+    shards = sharing.Shards(marks)
+
+    def make(path: Path, mark: str) -> None:
+        part, bad = contents.hashed(tables.select(rows, part_of[path]))
+        tables.write(path, part, {'quarantine': bad}, mark)
+        artifacts.crash_point('split.shard')
+
     with progress.progress(total=n, desc='split', unit='references') as bar:
-        for first in range(0, n, size):
-            path = workdir / 'shards' / f'{first:09d}.parquet'
-            mark = artifacts.fingerprint([parent, first])
-            if not artifacts.is_current(path, mark):
-                part, bad = contents.hashed(
-                    tables.select(rows, np.arange(first, min(first + size, n)))
-                )
-                tables.write(path, part, {'quarantine': bad}, mark)
-                artifacts.crash_point('split.shard')
-            part, meta = tables.read(path)
-            parts.append(part)
-            quarantine += meta['quarantine']
-            bar.update(len(part['exact']))
+        shards.make(make, lambda path: bar.update(len(part_of[path])))
+    return shards, rows
+
+
+def _joined(shards: sharing.Shards, rows: tables.Table) -> tuple[tables.Table, list[dict]]:
+    """The references with their hashes, when the shards of all processes are there."""
+    shards.wait()
+    read = [tables.read(path) for path in shards.paths]
+    parts, quarantine = [part for part, _ in read], [e for _, m in read for e in m['quarantine']]
     for entry in quarantine:
         logging.warning('%s is a content of its own: %s', entry['file'], entry['reason'])
     return rows | tables.concatenate(parts), quarantine

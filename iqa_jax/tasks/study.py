@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from iqa_jax.data import kadis, manifest, tables
-from iqa_jax.runtime import stages
+from iqa_jax.runtime import sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.study import panel, schema
 from iqa_jax.tasks import opening, provenance, study_items, study_people, study_results
@@ -23,6 +23,7 @@ PANEL_KEYS = {
 }  # fmt: skip
 
 
+@sharing.on_main
 def run(config: dict, workdir: str | Path) -> dict:
     """Writes votes.parquet (of pairs answers.parquet), rated.parquet, mos.csv and raters.csv; of
     people, when all have answered.

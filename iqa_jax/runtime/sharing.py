@@ -1,0 +1,99 @@
+"""How a stage divides its work: what one process does for all, and shards that all of them make."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from iqa_jax.runtime import artifacts, parallel
+
+POLL_SECONDS = 0.5
+
+
+def on_main(run: Callable) -> Callable:
+    """Lets process 0 alone run a function; all others wait, and return or raise what it does.
+
+    Its result and its errors (ValueError, OSError) must survive `pickle`. Every process must call
+    it. Inside, there is one process only: functions that are shared call each other as they are.
+    """
+
+    @functools.wraps(run)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return parallel.from_main(lambda: run(*args, **kwargs))
+
+    return call
+
+
+def share(shard: str) -> tuple[int, int]:
+    """(i, n) of config.shard 'i/n', the share of this run; (0, 1) of ''."""
+    if not shard:
+        return 0, 1
+    part, _, parts = str(shard).partition('/')
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise ValueError(f"config.shard={shard!r} must be 'i/n' with 0 <= i < n, such as '0/4'.")
+    return int(part), int(parts)
+
+
+class Shards:
+    """Committed files of a stage, marked by all that shapes them, dealt among processes and runs.
+
+    Args:
+      marks: path of every shard -> its fingerprint.
+      shard: config.shard, 'i/n' for a run that makes every n-th shard from the i-th, or ''.
+      ready: path -> whether a current shard has all that belongs to it.
+
+    Attributes:
+      paths: of the shards of this run, of all its processes, in order.
+      part: '' or the name of this run's share, such as 'parts/0_of_4', where its summary goes.
+    """
+
+    def __init__(
+        self,
+        marks: dict[Any, str],
+        shard: str = '',
+        ready: Callable[[Any], bool] = lambda path: True,
+    ):
+        part, parts = share(shard)
+        self.paths = list(marks)[part::parts]
+        self.part = f'parts/{part}_of_{parts}' if shard else ''
+        self._marks, self._ready = marks, ready
+        # Runs of other parts may write beside us on the same machine.
+        self._writer = f'part{part}of{parts}_{parallel.process_index()}' if shard else None
+
+    def left(self) -> list:
+        """The unfinished shards that this process has to make, as process 0 found them."""
+        unfinished = parallel.from_main(
+            lambda: [i for i, path in enumerate(self.paths) if not self._is_done(path)]
+        )
+        own = unfinished[parallel.process_index() :: parallel.process_count()]
+        return [self.paths[i] for i in own]
+
+    def make(
+        self, work: Callable[[Any, str], Any], advance: Callable[[Any], Any] = lambda path: None
+    ) -> list:
+        """Calls `work(path, mark)`, which commits the shard, for each of `left`; then returns them.
+
+        Args:
+          work: makes a shard.
+          advance: is told the path of every finished one.
+        """
+        own = self.left()
+        with artifacts.writing_as(self._writer or parallel.process_index()):
+            for path in own:
+                work(path, self._marks[path])
+                advance(path)
+        return own
+
+    def wait(self) -> None:
+        """Until the files of all processes are there; one that dies ends the others by itself."""
+        for path in self.paths:
+            while not artifacts.is_current(path, self._marks[path]):
+                time.sleep(POLL_SECONDS)
+
+    def _is_done(self, path: Any) -> bool:
+        return artifacts.is_current(path, self._marks[path]) and self._ready(path)
+
+
+def gathered(value: int) -> int:
+    """The sum over all processes; every process must call it."""
+    return sum(int(found) for found in parallel.exchange(str(value).encode()))
