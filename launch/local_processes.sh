@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# N processes on the CPU of this machine that train together, to rehearse a run on a cluster.
+# N processes on the CPU of this machine that work together, to rehearse a run on a cluster.
 #   launch/local_processes.sh N --config=configs/NAME.py --workdir=DIR
-# PORT is the port of process 0 on the loopback interface.
+# PORT is the port of process 0 on the loopback interface. BIND=1 gives every process its own cores,
+# so that they do not wait for each other's threads. A SIGTERM or Ctrl-C goes to all of them; the
+# exit code is that of the first that fails.
 set -euo pipefail
 
 if [[ ! "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
@@ -11,20 +13,55 @@ fi
 processes=$1
 shift
 port=${PORT:-$((20000 + RANDOM % 12000))}
+if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  echo "Error: port $port is taken; set PORT to a free one, or leave it unset." >&2
+  exit 1
+fi
 
 export JAX_PLATFORMS=cpu
+# When a process dies, the others say which; JAX's own log of it is long and names nobody.
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-4}"
+cores=$(nproc)
 children=()
+stop() { kill "${children[@]}" 2>/dev/null || true; }
+trap stop INT TERM
 for ((i = 0; i < processes; i++)); do
-  "${PYTHON:-python}" -m iqa_jax.main "$@" --distributed \
+  bind=()
+  if [[ "${BIND:-0}" == 1 && $cores -ge $processes ]]; then
+    bind=(taskset -c "$((i * cores / processes))-$(((i + 1) * cores / processes - 1))")
+  fi
+  ${bind[@]+"${bind[@]}"} "${PYTHON:-python}" -m iqa_jax.main "$@" --distributed \
     --coordinator_address="127.0.0.1:$port" --num_processes="$processes" --process_id="$i" &
   children+=($!)
 done
-trap 'kill "${children[@]}" 2>/dev/null || true' INT TERM
 
-# When a process is gone the others end by themselves within about 10 s.
+# The others of a dead process end by themselves in less than 30 s, unless it died before they met.
+patience=28
 code=0
-for child in "${children[@]}"; do
-  wait "$child" || { status=$?; [[ $code != 0 ]] || code=$status; }
+failed=''
+declare -A collected=()
+while running=" $(jobs -pr | tr '\n' ' ')" && [[ "$running" != ' ' ]]; do
+  sleep 0.1
+  for ((i = 0; i < processes; i++)); do
+    if [[ -z "${collected[$i]:-}" && "$running" != *" ${children[$i]} "* ]]; then
+      status=0
+      wait "${children[$i]}" || status=$?
+      collected[$i]=yes
+      if [[ $status != 0 && $code == 0 ]]; then
+        code=$status failed=$i since=$SECONDS
+      fi
+    fi
+  done
+  if [[ -n "$failed" && $((SECONDS - since)) -ge $patience ]]; then
+    echo "Process $failed of $processes has stopped with exit code $code; the others are stopped too." \
+      "Start the same command again to continue." >&2
+    kill -KILL $running 2>/dev/null || true
+    patience=1000000
+  fi
 done
-wait # a signal ends the wait for one child early
+for ((i = 0; i < processes; i++)); do # those that ended since the last look
+  status=0
+  [[ -n "${collected[$i]:-}" ]] || wait "${children[$i]}" || status=$?
+  [[ $code != 0 ]] || code=$status
+done
 exit "$code"

@@ -132,6 +132,7 @@ def score_config(folder, **changes):
         'resize': '',
         'batch_size': 8,
         'shard_size': 16,
+        'shard': '',
     } | changes
 
 

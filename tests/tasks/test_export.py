@@ -192,7 +192,7 @@ def test_the_score_stage_reads_any_size_and_writes_the_spread(folder, exported, 
         'model': str(exported[0]), 'splits': ('val',), 'name': 'q', 'twin': False,
         'calibrated': True, 'uncertainty': True, 'bucket_step': 64, 'pixel_limit': 2**21,
         'resize': '',
-        'batch_size': 4, 'shard_size': 8,
+        'batch_size': 4, 'shard_size': 8, 'shard': '',
     }  # fmt: skip
     summary = score.run(wanted, tmp_path / 'out')
     assert summary['images'] == N - 1 and summary['quarantined'] == 1

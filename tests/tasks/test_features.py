@@ -63,7 +63,7 @@ class _NoOptimiser:
 def extract_config(folder, pooling: str = 'mean_std', **changes) -> dict:
     return {
         'task': 'score', 'root': str(folder), 'manifest': 'all.parquet', 'model': 'model',
-        'splits': ('train', 'val'), 'batch_size': 2, 'shard_size': 5,
+        'splits': ('train', 'val'), 'batch_size': 2, 'shard_size': 5, 'shard': '',
         'features': {'backbone': 'tiny', 'pooling': pooling, 'preprocess': None},
     } | changes  # fmt: skip
 

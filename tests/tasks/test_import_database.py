@@ -54,7 +54,7 @@ def test_its_pairs_are_those_that_score_pairs_reads(run, tmp_path):
     assert all(Path(f).is_file() for role in ('reference', 'distorted') for f in table[role])
     config = {'task': '', 'root': '', 'pairs': str(workdir / 'pairs.csv'), 'references': ''}
     config |= {'distorted': '', 'metrics': ('gmsd',), 'policy': 'safe', 'batch_size': 8}
-    config |= {'waiting_mib': 1, 'threads': 1, 'shard_size': 32}
+    config |= {'waiting_mib': 1, 'threads': 1, 'shard_size': 32, 'shard': ''}
     assert score_pairs.run(config, tmp_path / 'scored')['pairs'] == 20
     scores = tables.read(tmp_path / 'scored/scores.parquet')[0]
     row = table['image_id'].tolist().index('kadid10k__I02_11_04')

@@ -18,7 +18,7 @@ def score_split(
         'task': 'score', 'root': str(smoke), 'manifest': 'data/manifest.parquet', 'model': model,
         'splits': (split,), 'name': 'mine', 'twin': False, 'calibrated': False,
         'uncertainty': False, 'bucket_step': 64, 'pixel_limit': 2**21, 'batch_size': 8,
-        'shard_size': 64, 'resize': '',
+        'shard_size': 64, 'shard': '', 'resize': '',
     } | changes  # fmt: skip
     score.run(config, workdir)
     return tables.read(workdir / 'scores.parquet')[0]
