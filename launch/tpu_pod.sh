@@ -5,9 +5,26 @@
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all \
 #     --command='cd iqa_jax && pip install -e ".[tpu,pretrained]"'
 # FOLDER is where the checkout lies on the workers. The workdir must be a folder that all of them share.
+# A SIGTERM or Ctrl-C stops the processes on all workers; the same command continues.
 set -euo pipefail
 
 : "${TPU:?set TPU to the name of the slice}" "${ZONE:?set ZONE to its zone}"
+on_workers() {
+  gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$1"
+}
+
 arguments=$(printf ' %q' "$@")
-exec gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all \
-  --command="cd ${FOLDER:-iqa_jax} && python3 -m iqa_jax.main --distributed$arguments"
+# When a process dies, the others say which; JAX's own log of it is long and names nobody.
+quiet="TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-4}"
+on_workers "cd ${FOLDER:-iqa_jax} && $quiet python3 -m iqa_jax.main --distributed$arguments" &
+run=$!
+
+interrupted=yes
+# The brackets keep the pattern from finding the shell that looks for it.
+trap 'interrupted=yes; on_workers "pkill -TERM -f \"[i]qa_jax.main --distributed\""' TERM INT
+while [[ -n "$interrupted" ]]; do # a signal ends the wait early
+  interrupted=''
+  code=0
+  wait "$run" || code=$?
+done
+exit "$code"

@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import signal
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -35,15 +38,133 @@ def test_wrong_use(name, message):
     assert message in done.stderr
 
 
+def fake(folder: pathlib.Path, name: str, does: str) -> None:
+    """A command of the cluster that notes its arguments and then does something."""
+    notes = f'printf "{name} %s\\n" "$*" >> {folder}/notes'
+    (folder / name).write_text(f'#!/usr/bin/env bash\n{notes}\n{does}\n')
+    (folder / name).chmod(0o755)
+
+
+def cluster(folder: pathlib.Path, **environment: str) -> dict[str, str]:
+    """An environment in which the commands of the folder are found."""
+    return {'PATH': f'{folder}:{os.environ["PATH"]}', **environment}
+
+
+def notes(folder: pathlib.Path, expected: int) -> list[str]:
+    """What the fakes have noted, when there are so many lines."""
+    file, until = folder / 'notes', time.monotonic() + 20
+    while time.monotonic() < until:
+        lines = file.read_text().splitlines() if file.exists() else []
+        if len(lines) >= expected:
+            break
+        time.sleep(0.02)
+    return lines
+
+
 def test_tpu_command_is_quoted_for_the_workers(tmp_path):
-    fake = tmp_path / 'gcloud'
-    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    fake.chmod(0o755)
-    environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'TPU': 'pod', 'ZONE': 'z'}
+    fake(tmp_path, 'gcloud', 'exit 7')
     done = subprocess.run(
         [LAUNCH / 'tpu_pod.sh', '--config=c.py', '--workdir=/a b'],
-        capture_output=True, text=True, env=environment, check=True,
+        env=cluster(tmp_path, TPU='pod', ZONE='z'), check=False,
     )  # fmt: skip
-    command = 'cd iqa_jax && python3 -m iqa_jax.main --distributed --config=c.py --workdir=/a\\ b'
-    assert done.stdout.splitlines()[-1] == f'--command={command}'
-    assert '--worker=all' in done.stdout
+    assert done.returncode == 7
+    command = (
+        'cd iqa_jax && TF_CPP_MIN_LOG_LEVEL=4 python3 -m iqa_jax.main --distributed '
+        '--config=c.py --workdir=/a\\ b'
+    )
+    (said,) = notes(tmp_path, 1)
+    assert said.endswith(f'--worker=all --command={command}')
+
+
+def test_a_signal_reaches_the_workers_of_a_tpu(tmp_path):
+    # The first call is the run, which ends as soon as the second has stopped it.
+    fake(
+        tmp_path, 'gcloud', f'[[ "$*" == *pkill* ]] && touch {tmp_path}/stopped && exit\n'
+        f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit 143'
+    )  # fmt: skip
+    launcher = subprocess.Popen(
+        [LAUNCH / 'tpu_pod.sh', '--config=c.py'], env=cluster(tmp_path, TPU='pod', ZONE='z')
+    )
+    assert len(notes(tmp_path, 1)) == 1
+    launcher.terminate()
+    assert launcher.wait(20) == 143
+    assert 'pkill -TERM -f "[i]qa_jax.main --distributed"' in notes(tmp_path, 2)[1]
+
+
+def slurm(folder: pathlib.Path, *, does: str, **environment: str) -> subprocess.Popen:
+    """The batch script with a srun that does something."""
+    fake(folder, 'srun', does)
+    fake(folder, 'scancel', f'touch {folder}/stopped')
+    fake(folder, 'scontrol', 'exit 0')
+    return subprocess.Popen(
+        [LAUNCH / 'slurm.sbatch', '--config=c.py'],
+        env=cluster(folder, SLURM_JOB_ID='12', PYTHON='python3', **environment),
+    )
+
+
+def test_slurm_starts_all_processes_and_gives_their_exit_code(tmp_path):
+    assert slurm(tmp_path, does='exit 3').wait(20) == 3
+    (said,) = notes(tmp_path, 1)
+    expected = '--kill-on-bad-exit=1 --gpu-bind=none python3 -m iqa_jax.main --distributed'
+    assert said == f'srun {expected} --config=c.py'
+
+
+def test_an_array_of_slurm_makes_shards_in_jobs_of_their_own(tmp_path):
+    known = {'SLURM_ARRAY_TASK_ID': '2', 'SLURM_ARRAY_TASK_COUNT': '4'}
+    assert slurm(tmp_path, does='exit 0', **known).wait(20) == 0
+    (said,) = notes(tmp_path, 1)
+    assert said.endswith('iqa_jax.main --config.shard=2/4 --config=c.py')
+
+
+@pytest.mark.parametrize(('number', 'again'), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_slurm_stops_the_processes_and_queues_again_when_time_is_up(tmp_path, number, again):
+    wait = f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit 143'
+    launcher = slurm(tmp_path, does=wait)
+    assert len(notes(tmp_path, 1)) == 1
+    launcher.send_signal(number)
+    assert launcher.wait(20) == 143
+    expected = ['scancel --signal=TERM 12'] + ['scontrol requeue 12'] * again
+    assert notes(tmp_path, 2)[1:] == expected
+    assert '#SBATCH --signal=B:USR1@120' in (LAUNCH / 'slurm.sbatch').read_text()
+
+
+def test_the_launcher_ends_with_the_first_process_that_fails(tmp_path):
+    # Process 1 dies at once; the other one, which has not met it, is stopped for it.
+    fake(tmp_path, 'python', '[[ "$*" == *--process_id=1* ]] && kill -KILL $$\nexec sleep 100')
+    script = (LAUNCH / 'local_processes.sh').read_text()
+    assert script.count('patience=28\n') == 1
+    (tmp_path / 'launch.sh').write_text(script.replace('patience=28\n', 'patience=1\n'))
+    begin = time.monotonic()
+    done = subprocess.run(
+        ['bash', tmp_path / 'launch.sh', '2', '--config=c.py'],
+        env=cluster(tmp_path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert time.monotonic() - begin < 20
+    assert done.returncode == 137
+    assert 'Process 1 of 2 has stopped with exit code 137; the others are stopped' in done.stderr
+
+
+def test_a_signal_to_the_launcher_reaches_all_processes(tmp_path):
+    fake(tmp_path, 'python', 'trap "exit 143" TERM\nwhile true; do sleep 0.02; done')
+    launcher = subprocess.Popen(
+        [LAUNCH / 'local_processes.sh', '3', '--config=c.py'], env=cluster(tmp_path)
+    )
+    assert len(notes(tmp_path, 3)) == 3
+    time.sleep(0.5)  # until the traps are set
+    launcher.terminate()
+    assert launcher.wait(20) == 143
+
+
+def test_a_taken_port_is_one_sentence(tmp_path):
+    fake(tmp_path, 'python', 'exit 0')
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [LAUNCH / 'local_processes.sh', '2', '--config=c.py'],
+            env=cluster(tmp_path, PORT=str(port)), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1 and not (tmp_path / 'notes').exists()
+    said = f'Error: port {port} is taken; set PORT to a free one, or leave it unset.\n'
+    assert done.stderr == said

@@ -26,13 +26,13 @@ from configs import evaluate, extract_features, gallery, score, score_pairs, spl
 def get_config() -> ConfigDict:
     mine = {'manifest': '../seven.csv', 'model': '../model', 'shard_size': 2}
     mine |= {'splits': ('pool',), 'batch_size': 4}
-    pairs = {'references': '{place}/images', 'distorted': '{place}/images'}
+    pairs = {'references': '{place}/images', 'distorted': '{place}/images', 'metrics': ('gmsd',)}
     rows = {'databases': {'mine': {'manifest': '../data.parquet', 'keep': False}}}
     column = {'scores': '../raw.parquet', 'column': 'ssim', 'kind': 'full-reference metric'}
     stages = {
         'score': score.get_config('smoke').to_dict() | mine,
         'features': extract_features.get_config('smoke').to_dict() | mine,
-        'score_pairs': score_pairs.get_config('smoke').to_dict() | pairs | {'shard_size': 3, 'metrics': ('gmsd',)},
+        'score_pairs': score_pairs.get_config('smoke').to_dict() | pairs | {'shard_size': 3},
         'split': split.get_config('smoke').to_dict() | rows | {'shard_size': 3},
         'evaluate': evaluate.get_config('smoke').to_dict()
         | {'manifest': '../data.parquet', 'proxies': '../proxies.parquet', 'splits': ('test',)}

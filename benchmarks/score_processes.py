@@ -1,0 +1,179 @@
+"""Scoring by two processes of one thread against one process of two, and how soon training begins.
+
+    python benchmarks/score_processes.py score      # throughput, ratio; bar: 0.9
+    python benchmarks/score_processes.py startup    # seconds to the first trained batch; bar: 20
+
+`score` runs `iqa_jax.main` on `--many` and on `--few` JPEG files of 512x384 through
+EfficientNet-Lite0 with random weights; the difference of the times is that of scoring alone,
+without start and compilation. Both sides have two cores: one process, and
+`BIND=1 launch/local_processes.sh 2`, which gives each process one. They take turns `--repeats`
+times; medians of images per second and their ratio are printed, and the same per second of
+processor time, which a busy machine changes less.
+
+`startup` is the time from the start of the command to the first line of metrics.jsonl, which step 1
+writes, of configs/train_proxies.py without its ImageNet weights: with an empty compilation cache
+and with a full one.
+"""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+
+import numpy as np
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HEIGHT, WIDTH = 384, 512
+MODEL = {'backbone': 'efficientnet_lite0', 'head': 'mlsp', 'hidden': (256,), 'dropout': 0.25}
+METRICS = ('ssim', 'gmsd')
+
+
+def environment(cache: pathlib.Path, **changes: str) -> dict[str, str]:
+    """The CPU, two cores, and a folder of compiled programs."""
+    found = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHON': sys.executable}
+    found |= {'JAX_COMPILATION_CACHE_DIR': str(cache)}
+    return found | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'} | changes
+
+
+def make_model(folder: pathlib.Path) -> None:
+    """A saved model with random weights."""
+    import jax
+
+    from iqa_jax.training import saved_model
+
+    model = saved_model.build(MODEL, 1)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    variables = jax.jit(lambda key: model.init(key, image, False))(jax.random.key(0))
+    state = types.SimpleNamespace(mask={}, twin_batch_stats={}, opt_state=None, **variables)
+    saved_model.save(folder, state, MODEL, ['mos'], {}, '')
+
+
+def make_pictures(folder: pathlib.Path, few: int, many: int) -> None:
+    """JPEG files of noise on a slope and the manifests few.csv and many.csv."""
+    folder.mkdir(parents=True)
+    rng, lines = np.random.default_rng(0), []
+    slope = np.linspace(0, 255, WIDTH)[None, :, None]
+    for number in range(many):
+        pixels = np.clip(slope + rng.normal(0, 20, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, 'jpeg', quality=90)
+        (folder / f'{number}.jpg').write_bytes(data.getvalue())
+        lines.append(f'{number},{folder}/{number}.jpg\n')
+    for name, count in (('few', few), ('many', many)):
+        (folder / f'{name}.csv').write_text('image_id,file\n' + ''.join(lines[:count]))
+
+
+def seconds(
+    command: list[str], base: pathlib.Path, name: str, number: int, **changes
+) -> np.ndarray:
+    """Wall time and processor time of scoring one of the manifests."""
+    arguments = [
+        '--config=configs/score.py', f'--config.root={base}', '--config.splits=("pool",)',
+        f'--config.manifest=pictures/{name}.csv', f'--config.shard_size={8}',
+        f'--workdir={base}/out_{name}_{number}_{len(command)}',
+    ]  # fmt: skip
+    begin = np.array([time.monotonic(), processor_seconds()])
+    subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment(base / 'cache', **changes), check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return np.array([time.monotonic(), processor_seconds()]) - begin
+
+
+def processor_seconds() -> float:
+    """Of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def score(few: int, many: int, repeats: int) -> dict:
+    """Medians of images per second, and per processor second, of both sides, and their ratios."""
+    with tempfile.TemporaryDirectory() as scratch:
+        base = pathlib.Path(scratch)
+        make_model(base / 'model')
+        make_pictures(base / 'pictures', few, many)
+        one = ['taskset', '-c', '0,1', sys.executable, '-m', 'iqa_jax.main']
+        two = ['taskset', '-c', '0,1', 'launch/local_processes.sh', '2']
+        sides = {'one process, two threads': (one, {}), 'two processes': (two, {'BIND': '1'})}
+        rates: dict[str, list[np.ndarray]] = {name: [] for name in sides}
+        for number in range(-1, repeats):  # the first turn compiles
+            for label, (command, changes) in sides.items():
+                taken = [seconds(command, base, n, number, **changes) for n in ('few', 'many')]
+                rate = (many - few) / (taken[1] - taken[0])
+                print(f'{label}: {taken[0]} and {taken[1]} s, {rate} images/s', flush=True)
+                if number >= 0:
+                    rates[label].append(rate)
+    found = {}
+    for i, of in enumerate(('second', 'processor_second')):
+        medians = {k: statistics.median(float(r[i]) for r in found) for k, found in rates.items()}
+        first, second = medians.values()
+        found |= {f'images_per_{of}': medians, f'ratio_per_{of}': second / first}
+    return found
+
+
+def startup(repeats: int) -> dict:
+    """Median seconds to the first trained batch, with an empty compilation cache and a full one."""
+    found: dict[str, list[float]] = {'empty cache': [], 'full cache': []}
+    with tempfile.TemporaryDirectory() as scratch:
+        base = pathlib.Path(scratch)
+        subprocess.run(
+            [sys.executable, '-m', 'iqa_jax.main', '--config=configs/make_data.py:smoke',
+             '--config.size=(192, 256)', f'--config.metrics={METRICS}', f'--workdir={base}/data'],
+            cwd=ROOT, env=environment(base / 'data_cache'), check=True,
+        )  # fmt: skip
+        for number in range(repeats):
+            cache = base / f'cache_{number}'
+            for label in found:
+                workdir = base / f'{label.partition(" ")[0]}_{number}'
+                found[label].append(first_batch(base, workdir, cache))
+                print(f'{label}: {found[label][-1]:.1f} s')
+    return {label: statistics.median(times) for label, times in found.items()}
+
+
+def first_batch(base: pathlib.Path, workdir: pathlib.Path, cache: pathlib.Path) -> float:
+    """Seconds until step 1 is in metrics.jsonl; the run is then ended."""
+    begin = time.monotonic()
+    child = subprocess.Popen(
+        [sys.executable, '-m', 'iqa_jax.main', '--config=configs/train_proxies.py',
+         f'--config.root={base}', f'--config.targets={METRICS}', '--config.init_from=',
+         '--config.log_steps=1', f'--workdir={workdir}'],
+        cwd=ROOT, env=environment(cache), stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    metrics = workdir / 'metrics.jsonl'
+    while not (metrics.exists() and metrics.stat().st_size):
+        if child.poll() is not None:
+            raise SystemExit('The training ended before its first step.')
+        time.sleep(0.05)
+    seconds = time.monotonic() - begin
+    child.terminate()
+    child.wait()
+    return seconds
+
+
+def main() -> None:
+    """Prints one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('what', choices=('score', 'startup'))
+    parser.add_argument('--few', type=int, default=32)
+    parser.add_argument('--many', type=int, default=160)
+    parser.add_argument('--repeats', type=int, default=3)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    if given.what == 'score':
+        found = score(given.few, given.many, given.repeats)
+    else:
+        found = startup(given.repeats)
+    print(json.dumps(found | {'cores': os.cpu_count(), 'load': [load, os.getloadavg()[0]]}))
+
+
+if __name__ == '__main__':
+    main()
