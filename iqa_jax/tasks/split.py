@@ -272,7 +272,7 @@ def _write_split(
         images[name] = collections.Counter(columns['split'].tolist())
         used = tables.select(columns, _in_use(columns))
         sides = set(zip(used['content'].tolist(), used['split'].tolist(), strict=True))
-        held[name] = collections.Counter(split for _, split in sides)
+        held[name] = collections.Counter(split for _, split in sorted(sides))
     long_tail = {name: split_long_tail.record(divided[name], tail) for name, tail in tails.items()}
     return record | {'images': images, 'contents': held, 'long_tail': long_tail}, paths
 
