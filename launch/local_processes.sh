@@ -37,6 +37,7 @@ done
 
 # The others of a dead process end by themselves in less than 30 s, unless it died before they met.
 patience=28
+exec 3>&2 2>/dev/null # the shell would report killed processes by their whole command line
 code=0
 failed=''
 declare -A collected=()
@@ -54,7 +55,7 @@ while running=" $(jobs -pr | tr '\n' ' ')" && [[ "$running" != ' ' ]]; do
   done
   if [[ -n "$failed" && $((SECONDS - since)) -ge $patience ]]; then
     echo "Process $failed of $processes has stopped with exit code $code; the others are stopped too." \
-      "Start the same command again to continue." >&2
+      "Start the same command again to continue." >&3
     kill -KILL $running 2>/dev/null || true
     patience=1000000
   fi

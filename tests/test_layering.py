@@ -34,8 +34,14 @@ ALLOWED |= {'__init__': {'version'}, 'version': set()}
 
 PROCESS_NAMES = {'process_index', 'process_count', 'process_id', 'distributed', 'multihost_utils'}
 DEVICE_NAMES = PROCESS_NAMES | {
-    'pmap', 'shard_map', 'devices', 'local_devices', 'device_count', 'local_device_count',
-    'sharding', 'device_put',
+    'pmap',
+    'shard_map',
+    'devices',
+    'local_devices',
+    'device_count',
+    'local_device_count',
+    'sharding',
+    'device_put',
 }
 KNOWN = {  # file -> what it alone may take from JAX
     'runtime/parallel.py': DEVICE_NAMES - PROCESS_NAMES,

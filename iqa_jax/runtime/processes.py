@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -232,6 +233,7 @@ def _refuse(where: str, count: int | None) -> NoReturn:
     print(
         f'Error: not all {count or ""} processes have joined at {where} within {JOIN_SECONDS} s; '
         'look into the logs of the others.'.replace('  ', ' '),
+        file=sys.stderr,
         flush=True,
     )
     os._exit(1)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 20.0  # a stopped or swapping process may be silent for so long
-BROKEN_SECONDS = 4.0  # after a broken collective less silence is needed to tell who it was
+BROKEN_SECONDS = 6.0  # after a broken collective less silence is needed to tell who it was
 GRACE_SECONDS = 5.0  # in which all may come to the same end by themselves
 LINGER_SECONDS = 2.5  # of process 0, whose end takes the store away
 STOP_SECONDS = 10.0  # after a signal, for a main thread that waits in a collective
@@ -130,15 +130,15 @@ class Watch:
                     self._end(*self._adopted(index))
 
     def _silent(self, seconds: float) -> int | None:
-        """A process that has not been heard for so long and has not said that it ends."""
+        """Who has been silent for so long, and the longest, and has not said that it ends."""
         now = time.monotonic()
         if now - self._contact > seconds:
             return 0 if self._index else None
-        for index in range(self._count):
-            there = index == self._index or index in self._ends
-            if not there and now - self._changed[index] > seconds:
-                return index
-        return None
+        others = set(range(self._count)) - {self._index, *self._ends}
+        longest = min(others, key=self._changed.__getitem__, default=None)
+        if longest is None or now - self._changed[longest] <= seconds:
+            return None
+        return longest
 
     def _others_ended(self) -> list[int]:
         """Processes that have ended before the work was done."""
@@ -161,6 +161,9 @@ class Watch:
     def _end(self, code: int, sentence: str) -> NoReturn:
         if not self._ending.acquire(blocking=False):
             time.sleep(3600)  # another thread is at it and ends the process
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPED:
+                signal.signal(number, signal.SIG_IGN)
         self._code = code
         adopted = 'has stopped answering' in sentence or ' has ended: ' in sentence
         end = {'code': code, 'sentence': sentence, 'adopted': adopted}
@@ -207,7 +210,7 @@ class Watch:
         if self._code is not None:
             _leave(self._code)
         if 0 in self._ends:
-            code, sentence = self._adopted(0) if self._others_ended() else (1, self._lost(0))
+            code, sentence = self._adopted(0) if 0 in self._others_ended() else (1, self._lost(0))
         elif self._index and not _answers(self._address):
             code, sentence = 1, self._lost(0)
         else:
@@ -239,7 +242,11 @@ def on_abort(speak: Any) -> None:
 
 
 def _answers(address: str) -> bool:
-    """Whether somebody listens at HOST:PORT."""
+    """Whether somebody listens at HOST:PORT.
+
+    The connections of a killed process may break before its port is closed.
+    """
+    time.sleep(BEAT_SECONDS)
     host, _, port = address.rpartition(':')
     try:
         socket.create_connection((host.strip('[]'), int(port)), BROKEN_SECONDS).close()
