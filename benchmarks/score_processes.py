@@ -12,7 +12,7 @@ processor time, which a busy machine changes less.
 
 `startup` is the time from the start of the command to the first line of metrics.jsonl, which step 1
 writes, of configs/train_proxies.py without its ImageNet weights: with an empty compilation cache
-and with a full one.
+and with a full one, and the processor time up to then.
 """
 
 import argparse
@@ -121,8 +121,8 @@ def score(few: int, many: int, repeats: int) -> dict:
 
 
 def startup(repeats: int) -> dict:
-    """Median seconds to the first trained batch, with an empty compilation cache and a full one."""
-    found: dict[str, list[float]] = {'empty cache': [], 'full cache': []}
+    """Median (seconds, processor seconds) to the first trained batch by state of the cache."""
+    found: dict[str, list[np.ndarray]] = {'empty cache': [], 'full cache': []}
     with tempfile.TemporaryDirectory() as scratch:
         base = pathlib.Path(scratch)
         subprocess.run(
@@ -135,13 +135,13 @@ def startup(repeats: int) -> dict:
             for label in found:
                 workdir = base / f'{label.partition(" ")[0]}_{number}'
                 found[label].append(first_batch(base, workdir, cache))
-                print(f'{label}: {found[label][-1]:.1f} s')
-    return {label: statistics.median(times) for label, times in found.items()}
+                print(f'{label}: {found[label][-1]} s', flush=True)
+    return {label: np.median(times, axis=0).round(1).tolist() for label, times in found.items()}
 
 
-def first_batch(base: pathlib.Path, workdir: pathlib.Path, cache: pathlib.Path) -> float:
-    """Seconds until step 1 is in metrics.jsonl; the run is then ended."""
-    begin = time.monotonic()
+def first_batch(base: pathlib.Path, workdir: pathlib.Path, cache: pathlib.Path) -> np.ndarray:
+    """(Seconds, processor seconds) until step 1 is in metrics.jsonl; the run is then ended."""
+    begin, used = time.monotonic(), processor_seconds()
     child = subprocess.Popen(
         [sys.executable, '-m', 'iqa_jax.main', '--config=configs/train_proxies.py',
          f'--config.root={base}', f'--config.targets={METRICS}', '--config.init_from=',
@@ -154,9 +154,9 @@ def first_batch(base: pathlib.Path, workdir: pathlib.Path, cache: pathlib.Path) 
             raise SystemExit('The training ended before its first step.')
         time.sleep(0.05)
     seconds = time.monotonic() - begin
-    child.terminate()
+    child.kill()
     child.wait()
-    return seconds
+    return np.array([seconds, processor_seconds() - used])
 
 
 def main() -> None:
