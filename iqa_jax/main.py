@@ -7,7 +7,6 @@
 import importlib
 import os
 import pathlib
-import runpy
 import sys
 import traceback
 
@@ -52,8 +51,8 @@ def _run() -> tuple[int, str]:
         # After JAX, whose own handler of SIGTERM would only take a note of it.
         signals.listen()
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
-        summary = task.run(FLAGS.config, FLAGS.workdir)
-        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0, ''
+        done = task.run(FLAGS.config, FLAGS.workdir)
+        return 3 if isinstance(done, dict) and done.get('quarantined', 0) > 0 else 0, ''
     except (ValueError, OSError) as error:
         logging.debug('The error arose here:', exc_info=True)
         return 1, f'Error: {error}'
@@ -63,8 +62,7 @@ def _run() -> tuple[int, str]:
             return 1, f'Error: memory does not suffice: {str(error).splitlines()[0]}'
         if not FLAGS.distributed:
             raise
-        if isinstance(error, parallel.DeviceError):
-            parallel.blame()
+        parallel.blame(error)
         traceback.print_exc()
         return 1, f'Error: {type(error).__name__}, as the lines above say.'
 
@@ -82,7 +80,7 @@ def _parse(argv: list[str]) -> list[str]:
         _check_task(FLAGS.config.get('task'))
         return rest
     except (AttributeError, KeyError) as error:
-        sentence = _unknown_override(argv) or str(error)
+        sentence = stages.unknown_override(argv) or str(error)
     except (ValueError, OSError, flags.Error) as error:
         # Of a config file's own ValueError the sentence, of its other errors the whole traceback.
         sentence = str(error).rpartition('ValueError: ')[2].strip()
@@ -105,27 +103,6 @@ def _refuse_remote_config(argv: list[str]) -> None:
         name, _, value = flag.partition('=')
         if name == '--config' and '://' in (file := value or following):
             raise ValueError(f'--config={file} is in an object store; copy it to this machine.')
-
-
-def _unknown_override(argv: list[str]) -> str:
-    """The sentence about the first --config.KEY that the config file does not have, or ''."""
-    given = [arg.partition('=') for arg in argv if arg.startswith('--config')]
-    file = next((value for flag, _, value in given if flag == '--config'), '')
-    if '--config' in argv[:-1]:
-        file = argv[argv.index('--config') + 1]
-    path, _, argument = file.partition(':')
-    if not path:
-        return ''
-    config = runpy.run_path(path)['get_config'](*[argument] * bool(argument))
-    for flag, _, _ in given:
-        override: dict | None = None
-        for key in reversed(flag.split('.')[1:]):
-            override = {key: override}
-        try:
-            stages.check_config(override or {}, config.to_dict(), 'config')
-        except ValueError as error:
-            return str(error)
-    return ''
 
 
 def _use_utf8() -> None:

@@ -29,7 +29,6 @@ from iqa_jax.runtime.processes import (  # noqa: F401  other rooms know this fil
     process_index,
 )
 
-DeviceError = jax.errors.JaxRuntimeError  # such as of a collective whose peer has died
 AXIS = 'batch'  # also the mesh axis of `place`: another name there would recompile at step 2
 _largest: list[dict[tuple, int]] = []  # of every `eval_step`
 

@@ -83,12 +83,12 @@ def end(code: int, sentence: str) -> None:
         _watch.end(code, sentence)
 
 
-def blame() -> None:
+def blame(error: Exception) -> None:
     """After a broken collective: ends this process with the name of the one that has died.
 
-    It returns if none has, or if there is only this process.
+    It returns if none has, if the error is not JAX's, or if there is only this process.
     """
-    if _watch is not None:
+    if _watch is not None and isinstance(error, jax.errors.JaxRuntimeError):
         _watch.blame()
 
 
@@ -215,7 +215,7 @@ def _awaited(key: str) -> bytes:
             return _state().client.blocking_key_value_get_bytes(key, _WAIT_MS)
         except jax.errors.JaxRuntimeError as error:
             if 'DEADLINE_EXCEEDED' not in str(error):
-                blame()
+                blame(error)
                 raise
 
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import runpy
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -147,6 +148,27 @@ def check_config(
         nested = allowed[key] if isinstance(allowed, Mapping) else None
         if isinstance(value, Mapping) and isinstance(nested, Mapping | set | frozenset):
             check_config(value, nested, f'{where}.{key}')
+
+
+def unknown_override(argv: list[str]) -> str:
+    """The sentence about the first --config.KEY that the config file does not have, or ''."""
+    given = [arg.partition('=') for arg in argv if arg.startswith('--config')]
+    file = next((value for flag, _, value in given if flag == '--config'), '')
+    if '--config' in argv[:-1]:
+        file = argv[argv.index('--config') + 1]
+    path, _, argument = file.partition(':')
+    if not path:
+        return ''
+    config = runpy.run_path(path)['get_config'](*[argument] * bool(argument))
+    for flag, _, _ in given:
+        override: dict | None = None
+        for key in reversed(flag.split('.')[1:]):
+            override = {key: override}
+        try:
+            check_config(override or {}, config.to_dict(), 'config')
+        except ValueError as error:
+            return str(error)
+    return ''
 
 
 def _digest(path: Path) -> str:

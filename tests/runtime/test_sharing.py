@@ -102,5 +102,5 @@ def test_one_process_works_as_it_is():
     with parallel.alone():
         assert (parallel.process_index(), parallel.process_count()) == (0, 1)
         assert parallel.is_main()
-    parallel.blame()
+    parallel.blame(ValueError())
     parallel.end(1, 'not printed')
