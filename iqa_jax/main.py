@@ -10,10 +10,15 @@ import pathlib
 import runpy
 import sys
 
+from iqa_jax.runtime import signals
+
+if __name__ == '__main__':
+    signals.leave_at_once()  # the imports take seconds
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import memory, parallel, signals, stages
+from iqa_jax.runtime import endings, parallel, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -40,24 +45,13 @@ def main(argv: list[str]) -> int:
         signals.listen()
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
+        signals.leave_at_once()
         return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
-    except KeyboardInterrupt as error:
-        return _end('Stopped; run the same command to continue.', 143 if error.args else 130)
-    except (ValueError, OSError) as error:
-        logging.debug('The error arose here:', exc_info=True)
-        return _end(f'Error: {error}', 1)
-    except Exception as error:
-        if not memory.is_exhausted(error):
-            raise
-        logging.debug('Memory ran out here:', exc_info=True)
-        return _end(f'Error: memory does not suffice: {str(error).splitlines()[0]}', 1)
-
-
-def _end(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr, flush=True)
-    if FLAGS.distributed:
-        os._exit(code)  # a normal exit would wait for the other processes, and abort without them
-    return code
+    except (Exception, KeyboardInterrupt) as error:
+        code = endings.say(error)
+        if FLAGS.distributed:  # a normal exit would wait for the others, and abort without them
+            os._exit(code)
+        return code
 
 
 def _parse(argv: list[str]) -> list[str]:
