@@ -74,6 +74,22 @@ CHANGED = TERMINATED.replace(
         raise RuntimeError('a callback failed')
 """,
 )
+# A forked child is stopped, and not the run itself.
+FORKED = TERMINATED.replace(
+    '    os.kill(os.getpid(), signal.SIGTERM)\n    while True:\n        pass\n',
+    """    import time
+    from iqa_jax.runtime import signals
+    signals.GRACE = 0.1
+    child = os.fork()
+    try:
+        while not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(1)
+""",
+)
 # The program is not there yet, or it is about to end.
 BEFORE = """
 import os, signal
@@ -113,6 +129,7 @@ def test_command_lines(config_file, tmp_path):
         (['-c', LOST], [config, work], 143, AGAIN),
         (['-c', DEAF], [config, work], 143, AGAIN),
         (['-c', CHANGED], [config, work], 143, AGAIN),
+        (['-c', FORKED], [config, work], 0, ''),
         (['-c', BEFORE], [], 143, AGAIN),
         (['-c', BEFORE.replace('SIGTERM', 'SIGINT')], [], 130, AGAIN),
     ]

@@ -1,5 +1,6 @@
 """How a run hears that it shall stop, and that it ends in seconds wherever it is."""
 
+import functools
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ def listen() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    # What a forked child is sent is not meant for this process.
+    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
     threading.Thread(target=_watch, args=(reading,), name='stop watcher', daemon=True).start()
     _handle(_interrupt)
     sys.unraisablehook = _hear_again
