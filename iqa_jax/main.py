@@ -18,7 +18,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import endings, parallel, stages
+from iqa_jax.runtime import encoding, endings, parallel, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -113,15 +113,6 @@ def _unknown_override(argv: list[str]) -> str:
     return ''
 
 
-def _use_utf8() -> None:
-    """Starts this process anew in Python's UTF-8 mode where the locale has another encoding.
-
-    Names of files would not be text there: neither tables nor messages could hold them.
-    """
-    if sys.getfilesystemencoding() != 'utf-8':
-        os.execv(sys.executable, [sys.executable, '-X', 'utf8', *sys.orig_argv[1:]])
-
-
 if __name__ == '__main__':
-    _use_utf8()
+    encoding.use_utf8()
     app.run(main, flags_parser=_parse)

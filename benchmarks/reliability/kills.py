@@ -213,7 +213,7 @@ class Drill:
         self._add('compared', compare.count(wanted))
         self._add('different', len(found))
         self.names += found
-        shutil.rmtree(workdir)
+        shutil.rmtree(workdir, ignore_errors=True)
 
 
 def tiny_training(folder: pathlib.Path) -> pathlib.Path:
