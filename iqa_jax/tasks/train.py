@@ -111,7 +111,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     first, val_srcc, logged = 0, None, None
     if (restored := saved.restore(state)) is not None:
         first, state, metadata = restored
-        val_srcc, logged = metadata['val_srcc'], metadata['log']
+        val_srcc, logged = metadata['val'], metadata['log']
         best.check(metadata['best'])
         logging.info('train continues at step %d of %d.', first, total)
     writer.rewind(first, logged)
@@ -151,8 +151,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                 best.offer(step, state, val_srcc)
                 speed.restart()
             if step % config['checkpoint_steps'] == 0 or step == total:
-                metadata = {'val_srcc': val_srcc, 'log': writer.mark(), 'best': best.step}
-                saved.save(step, state, metadata)
+                saved.save(step, state, {'val': val_srcc, 'log': writer.mark(), 'best': best.step})
                 artifacts.crash_point('train.checkpoint')
                 speed.restart()
     saved.close()
