@@ -5,15 +5,18 @@
 """
 
 import importlib
-import os
 import pathlib
 import sys
-import traceback
+
+from iqa_jax.runtime import signals
+
+if __name__ == '__main__':
+    signals.leave_at_once()  # the imports take seconds
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import memory, parallel, signals, stages
+from iqa_jax.runtime import encoding, endings, parallel, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -32,13 +35,10 @@ def main(argv: list[str]) -> int:
         # Our progress, but not that of every library that logs through absl.
         handler = logging.get_absl_handler()
         handler.addFilter(lambda r: r.levelno > 20 or r.pathname.startswith(PACKAGE))
-    try:
-        code, sentence = _run()
-    except KeyboardInterrupt as error:
-        code, sentence = 143 if error.args else 130, 'Stopped; run the same command to continue.'
+    code, sentence = _run()
     parallel.end(code, sentence)  # of several processes
     if sentence:
-        print(sentence, file=sys.stderr, flush=True)
+        endings.say(sentence)
     return code
 
 
@@ -49,22 +49,14 @@ def _run() -> tuple[int, str]:
             FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
         )
         # After JAX, whose own handler of SIGTERM would only take a note of it.
-        signals.listen()
+        signals.listen(parallel.end)
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
-        done = task.run(FLAGS.config, FLAGS.workdir)
-        return 3 if isinstance(done, dict) and done.get('quarantined', 0) > 0 else 0, ''
-    except (ValueError, OSError) as error:
-        logging.debug('The error arose here:', exc_info=True)
-        return 1, f'Error: {error}'
-    except Exception as error:
-        if memory.is_exhausted(error):
-            logging.debug('Memory ran out here:', exc_info=True)
-            return 1, f'Error: memory does not suffice: {str(error).splitlines()[0]}'
-        if not FLAGS.distributed:
-            raise
-        parallel.blame(error)
-        traceback.print_exc()
-        return 1, f'Error: {type(error).__name__}, as the lines above say.'
+        summary = task.run(FLAGS.config, FLAGS.workdir)
+        signals.leave_at_once()
+        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0, ''
+    except (Exception, KeyboardInterrupt) as error:
+        signals.leave_at_once()  # no second signal comes between
+        return endings.of(error)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -105,15 +97,6 @@ def _refuse_remote_config(argv: list[str]) -> None:
             raise ValueError(f'--config={file} is in an object store; copy it to this machine.')
 
 
-def _use_utf8() -> None:
-    """Starts this process anew in Python's UTF-8 mode where the locale has another encoding.
-
-    Names of files would not be text there: neither tables nor messages could hold them.
-    """
-    if sys.getfilesystemencoding() != 'utf-8':
-        os.execv(sys.executable, [sys.executable, '-X', 'utf8', *sys.orig_argv[1:]])
-
-
 if __name__ == '__main__':
-    _use_utf8()
+    encoding.use_utf8()
     app.run(main, flags_parser=_parse)

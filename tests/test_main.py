@@ -50,6 +50,57 @@ def run(config, workdir):
 """,
 )
 
+# The main thread is in a call of a library that lasts for minutes and hears nothing.
+DEAF = TERMINATED.replace(
+    'def run(config, workdir):\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True:\n',
+    """import hashlib, threading
+from iqa_jax.runtime import signals
+
+def run(config, workdir):
+    signals.GRACE = 0.5
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    while True:
+        hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)
+""",
+).replace('        pass\n', '')
+# A library turns the stop into an error of its own.
+CHANGED = TERMINATED.replace(
+    '    os.kill(os.getpid(), signal.SIGTERM)\n    while True:\n        pass\n',
+    """    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            pass
+    except BaseException:
+        raise RuntimeError('a callback failed')
+""",
+)
+# A forked child is stopped, and not the run itself.
+FORKED = TERMINATED.replace(
+    '    os.kill(os.getpid(), signal.SIGTERM)\n    while True:\n        pass\n',
+    """    import time
+    from iqa_jax.runtime import signals
+    signals.GRACE = 0.1
+    child = os.fork()
+    try:
+        while not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(1)
+""",
+)
+# The program is not there yet, or it is about to end.
+BEFORE = """
+import os, signal
+from iqa_jax.runtime import signals
+signals.leave_at_once()
+os.kill(os.getpid(), signal.SIGTERM)
+while True:
+    pass
+"""
+AGAIN = 'run the same command to continue'
+
 
 @pytest.fixture
 def config_file(tmp_path):
@@ -73,8 +124,14 @@ def test_command_lines(config_file, tmp_path):
         (module, [config, work, '--config.task=exprt'], 2, 'is not a task; known are .*export'),
         (module, [f'{config}:tiny', work], 2, r"^Error: config argument 'tiny' is"),
         (module, ['--config=nowhere.py', work], 2, 'No such file'),
-        (['-c', TERMINATED], [config, work], 143, 'run the same command to continue'),
-        (['-c', LOST], [config, work], 143, 'run the same command to continue'),
+        (['-c', TERMINATED], [config, work], 143, AGAIN),
+        (['-c', TERMINATED.replace('SIGTERM', 'SIGINT')], [config, work], 130, AGAIN),
+        (['-c', LOST], [config, work], 143, AGAIN),
+        (['-c', DEAF], [config, work], 143, AGAIN),
+        (['-c', CHANGED], [config, work], 143, AGAIN),
+        (['-c', FORKED], [config, work], 0, ''),
+        (['-c', BEFORE], [], 143, AGAIN),
+        (['-c', BEFORE.replace('SIGTERM', 'SIGINT')], [], 130, AGAIN),
     ]
     children = [
         subprocess.Popen(
@@ -112,9 +169,11 @@ def run_main(monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, 'iqa_jax.tasks.fake', types.SimpleNamespace(run=run))
         return main.main(['main'])
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield call
-    signal.signal(signal.SIGTERM, handler)
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def raising(error):
@@ -124,17 +183,18 @@ def raising(error):
     return run
 
 
-def test_exit_codes(run_main, capsys):
+def test_exit_codes(run_main, capfd):
     assert run_main(lambda config, workdir: {'quarantined': 0}) == 0
     assert run_main(lambda config, workdir: {'quarantined': 2}) == 3
     assert run_main(lambda config, workdir: None) == 0
-    assert capsys.readouterr().err == ''
+    assert capfd.readouterr().err == ''
     assert run_main(raising(artifacts.MissingArtifact('There is no file x.'))) == 1
     assert run_main(raising(OSError(28, 'No space left on device', 'a.bin'))) == 1
     assert run_main(raising(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err.splitlines() == [
+    assert capfd.readouterr().err.splitlines() == [
         'Error: There is no file x.',
-        "Error: [Errno 28] No space left on device: 'a.bin'",
+        'Error: a.bin cannot be used (No space left on device); make room and run the same command '
+        'again: it goes on from what was committed.',
         'Stopped; run the same command to continue.',
     ]
 

@@ -5,11 +5,12 @@ object stores and network disks want.
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts, paths
+from iqa_jax.runtime import artifacts, disk_errors, paths
 from iqa_jax.runtime.paths import Path, as_path
 
 SUFFIX = '.array_record'
@@ -69,6 +70,9 @@ def writer(path: str | Path) -> Iterator[Callable[[bytes], int]]:
 
     Yields:
       A function that takes the bytes of a record and returns its number.
+
+    Raises:
+      OSError: the disk does not take it.
     """
     from array_record.python import array_record_module as array_record
 
@@ -76,15 +80,19 @@ def writer(path: str | Path) -> Iterator[Callable[[bytes], int]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = artifacts.draft_path(path)
     numbers = itertools.count()
+    failing = functools.partial(disk_errors.of_library, path)
     try:
-        file = array_record.ArrayRecordWriter(str(draft), 'group_size:1,uncompressed')
+        with failing():
+            file = array_record.ArrayRecordWriter(str(draft), 'group_size:1,uncompressed')
 
         def append(record: bytes) -> int:
-            file.write(record)
+            with failing():
+                file.write(record)
             return next(numbers)
 
         yield append
-        file.close()
+        with failing():
+            file.close()
         artifacts.adopt(path)
     finally:
         draft.unlink(missing_ok=True)

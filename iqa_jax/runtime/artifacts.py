@@ -17,18 +17,11 @@ import platform
 import signal
 from collections.abc import Callable, Iterator
 
-from iqa_jax.runtime import paths
+from iqa_jax.runtime import disk_errors, paths
 from iqa_jax.runtime.paths import as_path
 
 SIDECAR_SUFFIX = '.meta.json'
 CRASH_VARIABLE = 'IQA_JAX_CRASH_AT'
-# The points one commit passes, in order; each is one drill of IQA_JAX_CRASH_AT=point:ordinal.
-CRASH_POINTS = (
-    *(f'artifacts.data.{point}' for point in ('before_write', 'half_written', 'written', 'synced')),
-    *(f'artifacts.meta.{point}' for point in ('before_write', 'half_written', 'written', 'synced')),
-    *('artifacts.meta.renamed', 'artifacts.meta.folder_synced'),
-    *('artifacts.data.renamed', 'artifacts.data.folder_synced'),
-)
 
 Path = paths.AnyPath
 _passes: collections.Counter[str] = collections.Counter()
@@ -189,7 +182,9 @@ def adopt(path: Path) -> None:
         paths.upload(draft_path(path), path)
         return
     paths.sync(draft_path(path))
+    crash_point('artifacts.draft.synced')
     os.replace(draft_path(path), path)
+    crash_point('artifacts.draft.renamed')
     paths.sync(path.parent)
 
 
@@ -226,7 +221,8 @@ def _staged(path: paths.Path, data: bytes, part: str) -> Iterator[Callable[[], N
 
     paths.make_folder(path.parent)
     try:
-        _write_synced(temporary, data, part)
+        with disk_errors.naming(path):
+            _write_synced(temporary, data, part)
         yield finish
     finally:  # a full disk or Ctrl-C: leave no half-written file behind
         temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel, paths
+from iqa_jax.runtime import artifacts, disk_errors, parallel, paths
 
 
 class Checkpoints:
@@ -52,6 +52,7 @@ class Checkpoints:
 
         Raises:
           ValueError: the folder holds an intact later step, or the state holds typed PRNG keys.
+          OSError: the disk does not take it; the steps committed before are still there.
         """
         described = _describe(state)
         host = parallel.fetch(state)
@@ -62,13 +63,14 @@ class Checkpoints:
                 'state': ocp.args.StandardSave(_to_saved(host)),
                 'data': ocp.args.JsonSave(metadata),
             }
-            self._open().save(step, args=ocp.args.Composite(**args), force=True)
-            self._open().wait_until_finished()
+            with disk_errors.of_library(f'Checkpoint step {step} in {self._directory}'):
+                self._open().save(step, args=ocp.args.Composite(**args), force=True)
+                self._open().wait_until_finished()
             artifacts.crash_point('checkpoints.saved')
             files = _digest_folder(self._local / str(step))
             artifacts.crash_point('checkpoints.digested')
             self._upload(step, files)
-            record = {'files': files, 'leaves': described}
+            record = {'step': step, 'files': files, 'leaves': described}
             artifacts.commit(self._record(step), artifacts.canonical_json(record).encode())
             artifacts.crash_point('checkpoints.committed')
             for old in self.steps()[: -self._keep]:
@@ -212,6 +214,8 @@ class Checkpoints:
             record = json.loads(artifacts.read(self._record(step)))
         except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
             return str(error).rstrip('.'), {}
+        if record['step'] != step:
+            return f'{self._record(step).name} is that of step {record["step"]}', {}
         self._download(step, record['files'])
         folder = self._local / str(step)
         for name, (digest, size) in record['files'].items():

@@ -1,5 +1,6 @@
 """Metrics of a run: one JSON object per line, and TensorBoard when clu's writers import."""
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -34,20 +35,46 @@ class MetricWriter:
             finite = {name: number for name, number in numbers.items() if number is not None}
             self._tensorboard.write_scalars(step, finite)
 
-    def rewind(self, step: int) -> None:
-        """Drops rows of later steps and a torn last line, as a run that resumes at `step` needs."""
-        if not parallel.is_main() or not self._path.is_file():
+    def mark(self) -> list:
+        """What a checkpoint remembers of the rows so far: their bytes and SHA-256 (hex)."""
+        data = self._path.read_bytes() if self._path.is_file() else b''
+        return [len(data), hashlib.sha256(data).hexdigest()]
+
+    def rewind(self, step: int, mark: list | None = None) -> None:
+        """Drops what was written after a checkpoint, as a run that resumes at its step needs.
+
+        A log that is no longer the one of the checkpoint is set aside, which is said, and another
+        is begun.
+
+        Args:
+          step: of the checkpoint; 0 when there is none.
+          mark: that the checkpoint remembers; None drops rows of later steps and a torn last line.
+        """
+        if not parallel.is_main():
             return
-        old = self._path.read_bytes()
-        kept, dropped = [], 0
-        for line in old.splitlines(keepends=True):
-            if line.endswith(b'\n') and _step(line) <= step:
-                kept.append(line)
-            else:
-                dropped += 1
-        if dropped:
-            artifacts.write(self._path, b''.join(kept))
+        old = self._path.read_bytes() if self._path.is_file() else b''
+        if mark is None:
+            rows = old.splitlines(keepends=True)
+            kept = b''.join(r for r in rows if r.endswith(b'\n') and _step(r) <= step)
+        else:
+            kept = old[: mark[0]]
+            if hashlib.sha256(kept).hexdigest() != mark[1]:
+                self._set_aside(step, old)
+                return
+        if kept != old:
+            artifacts.write(self._path, kept)
+            dropped = old.count(b'\n') - kept.count(b'\n')
             logging.info('%s: %d rows after step %d dropped.', self._path, dropped, step)
+
+    def _set_aside(self, step: int, old: bytes) -> None:
+        aside = self._path.with_name(f'{self._path.stem}.damaged{self._path.suffix}')
+        if old:
+            artifacts.write(aside, old)
+        self._path.unlink(missing_ok=True)
+        logging.warning(
+            '%s is missing or damaged: the rows up to step %d are not in the new one; what is left '
+            'of it is %s.', self._path, step, aside,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Flushes what TensorBoard's writer still holds."""

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 
+from iqa_jax.runtime import disk_errors
 from iqa_jax.runtime.remote import (
     AnyPath,
     Path,
@@ -100,7 +101,8 @@ def sync(path: pathlib.Path) -> None:
     """Flushes a local file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with disk_errors.naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -130,7 +132,7 @@ def append(path: Path, data: bytes) -> None:
     if is_remote(path):
         put(path, (path.read_bytes() if path.is_file() else b'') + data)
         return
-    with open(path, 'ab') as file:
+    with disk_errors.naming(path), open(path, 'ab') as file:
         file.write(data)
 
 

@@ -1,26 +1,83 @@
-"""How a run hears that it shall stop."""
+"""How a run hears that it shall stop, and that it ends in seconds wherever it is."""
 
+import functools
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+STOPPED = 'Stopped; run the same command to continue.'
+GRACE = 8.0  # seconds that a run has to end by itself
 _PAUSE = 0.05  # seconds until a signal is sent again
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_said = threading.Lock()
+_heard = 0
 
 
-def listen() -> None:
-    """From now on SIGTERM raises KeyboardInterrupt(15), and neither it nor Ctrl-C gets lost.
+def listen(end: Callable[[int, str], None]) -> None:
+    """From now on SIGTERM and Ctrl-C raise KeyboardInterrupt(number), and neither gets lost.
 
     A handler's exception that arises while a finalizer or a callback of the garbage collector runs
-    is dropped by Python; its signal is then sent again.
+    is dropped by Python; its signal is then sent again. Where the main thread cannot hear, as in a
+    long compilation, or waits for others too long, the process ends itself after GRACE seconds: no
+    commit needs more than to be stopped between two system calls.
+
+    Args:
+      end: ends one of several processes with an exit code and a sentence, and returns otherwise.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    # What a forked child is sent is not meant for this process.
+    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
+    threading.Thread(target=_watch, args=(reading, end), name='stop watcher', daemon=True).start()
+    _handle(_interrupt)
     sys.unraisablehook = _hear_again
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
+def leave_at_once() -> None:
+    """From now on either signal ends the process at once: before a run, and when it has ended."""
+    sys.stdout.flush()
+    _handle(_leave)
+
+
+def heard() -> int:
+    """Number of the signal that stops this run; 0 while none does."""
+    return _heard
+
+
+def say_stopped() -> None:
+    """Prints the sentence, once in the life of the process."""
+    if _said.acquire(blocking=False):
+        os.write(2, f'{STOPPED}\n'.encode())
+
+
+def _handle(handler: Any) -> None:
+    for number in _NUMBERS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs have it
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    global _heard
+    _heard = number
     raise KeyboardInterrupt(number)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    say_stopped()
+    os._exit(128 + number)
+
+
+def _watch(reading: int, end: Callable[[int, str], None]) -> None:
+    """Ends the process GRACE seconds after a signal, which it hears from the system itself."""
+    while (number := os.read(reading, 1)[0]) not in _NUMBERS:
+        pass
+    threading.Event().wait(GRACE)
+    end(128 + number, STOPPED)
+    _leave(number, None)
 
 
 def _hear_again(lost: Any) -> None:

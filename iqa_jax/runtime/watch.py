@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -22,7 +21,6 @@ LOST_SECONDS = 20.0  # a stopped or swapping process may be silent for so long
 BROKEN_SECONDS = 6.0  # after a broken collective less silence is needed to tell who it was
 GRACE_SECONDS = 5.0  # in which all may come to the same end by themselves
 LINGER_SECONDS = 2.5  # of process 0, whose end takes the store away
-STOP_SECONDS = 10.0  # after a signal, for a main thread that waits in a collective
 DONE = (0, 3)
 STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 AGAIN = 'start the same command again to continue.'
@@ -51,10 +49,6 @@ class Watch:
         self._ended: dict[int, float] = {}
         self._code: int | None = None  # of this process, once it is about to end
         self._ending = threading.Lock()
-        self._signals, far = socket.socketpair()
-        far.setblocking(False)
-        self._wakeup = far  # kept open
-        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         on_abort(self._aborted)
         self._set(f'host/{index}', socket.gethostname())
         for work in (self._beat, self._judge):
@@ -106,22 +100,16 @@ class Watch:
         self._contact = time.monotonic()
 
     def _judge(self) -> None:
-        last, told = time.monotonic(), None
+        last = time.monotonic()
         while True:
-            ready, _, _ = select.select([self._signals], [], [], BEAT_SECONDS / 2)
+            time.sleep(BEAT_SECONDS / 2)
             now = time.monotonic()
             if now - last > 5 * BEAT_SECONDS:  # it was we who slept
                 self._contact = now
                 self._changed = dict.fromkeys(self._changed, now)
             last = now
-            if ready:
-                numbers = [n for n in self._signals.recv(64) if n in STOPPED]
-                if numbers and told is None:
-                    told = now, STOPPED[numbers[0]]
             if self._code is not None:
                 continue
-            if told and now - told[0] > STOP_SECONDS:
-                self._end(told[1], 'Stopped; run the same command to continue.')
             silent = self._silent(LOST_SECONDS)
             if silent is not None:
                 self._end(1, self._lost(silent))

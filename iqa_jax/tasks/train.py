@@ -108,12 +108,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     saved = checkpoints.Checkpoints(folder)
     best = train_outputs.Best(folder / 'best', config['keep'], state)
     writer = metric_writer.MetricWriter(workdir)
-    first, val_srcc = 0, None
+    first, val_srcc, logged = 0, None, None
     if (restored := saved.restore(state)) is not None:
         first, state, metadata = restored
-        val_srcc = metadata['val_srcc']
+        val_srcc, logged = metadata['val'], metadata['log']
+        best.check(metadata['best'])
         logging.info('train continues at step %d of %d.', first, total)
-    writer.rewind(first)
+    writer.rewind(first, logged)
     state = parallel.place(state)
     if ohem is not None and first == 0:
         logging.info(
@@ -150,7 +151,7 @@ def run(config: dict, workdir: str | Path) -> dict:
                 best.offer(step, state, val_srcc)
                 speed.restart()
             if step % config['checkpoint_steps'] == 0 or step == total:
-                saved.save(step, state, {'val_srcc': val_srcc})
+                saved.save(step, state, {'val': val_srcc, 'log': writer.mark(), 'best': best.step})
                 artifacts.crash_point('train.checkpoint')
                 speed.restart()
     saved.close()

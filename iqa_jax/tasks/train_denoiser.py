@@ -151,12 +151,12 @@ def _train(
     state = dict(variables) | {'opt_state': tx.init(variables['params']), 'step': jnp.int32(0)}
     saved = checkpoints.Checkpoints(workdir / 'checkpoints' / mark[:16])
     writer = metric_writer.MetricWriter(workdir)
-    first, before = 0, 0.0
+    first, before, logged = 0, 0.0, None
     if (restored := saved.restore(state)) is not None:
         first, state, metadata = restored
-        before = metadata['seconds']
+        before, logged = metadata['seconds'], metadata['log']
         logging.info('train_denoiser continues at step %d of %d.', first, total)
-    writer.rewind(first)
+    writer.rewind(first, logged)
     state, key = parallel.place(state), jax.random.key_data(jax.random.key(config['seed']))
     start = time.monotonic()
     batches = patches.batches(first, total, parallel.local_rows(config['batch_size']))
@@ -173,7 +173,8 @@ def _train(
             quality = _quality(weights, test, config['eval_sigmas'])
             writer.write(step, {f'psnr_{s}': x['denoised'] for s, x in quality.items()})
         if step % config['checkpoint_steps'] == 0 or step == total:
-            saved.save(step, state, {'seconds': before + time.monotonic() - start})
+            seconds = before + time.monotonic() - start
+            saved.save(step, state, {'seconds': seconds, 'log': writer.mark()})
             artifacts.crash_point('train_denoiser.checkpoint')
     saved.close()
     writer.close()

@@ -59,9 +59,9 @@ class Best:
 
     def __init__(self, folder: Path, keep: str, state: steps.TrainState):
         self._saved = checkpoints.Checkpoints(folder, keep=1) if keep == 'best' else None
-        self._step, self.val_srcc, self._last = 0, None, None
+        self._folder, self.step, self.val_srcc, self._last = folder, 0, None, None
         if self._saved and (found := self._saved.restore(self._parts(state))) is not None:
-            self._step, self._last, self.val_srcc = found[0], found[1], found[2]['val_srcc']
+            self.step, self._last, self.val_srcc = found[0], found[1], found[2]['val_srcc']
 
     def offer(self, step: int, state: steps.TrainState, val_srcc: float | None) -> None:
         """Keeps a state that validates better than all before; None is no better than any."""
@@ -69,13 +69,21 @@ class Best:
             return
         better = val_srcc is not None and (self.val_srcc is None or val_srcc > self.val_srcc)
         # Scores of two processes may differ in the last bit, and all of them save or none.
-        if parallel.agree(better and step > self._step):
-            self._step, self.val_srcc, self._last = step, val_srcc, None
+        if parallel.agree(better and step > self.step):
+            self.step, self.val_srcc, self._last = step, val_srcc, None
             self._saved.save(step, self._parts(state), {'val_srcc': val_srcc})
+
+    def check(self, step: int) -> None:
+        """Raises a ValueError when the best is older than `step`, where it was the best already."""
+        if self.step < step:
+            raise ValueError(
+                f'{self._folder} has lost the checkpoint of step {step}, the best so far; '
+                f'delete {self._folder.parent} to train again.'
+            )
 
     def take(self, state: steps.TrainState) -> steps.TrainState:
         """The last state with the weights of the best; the last one itself if there is no best."""
-        if not self._step:
+        if not self.step:
             return state
         found = self._saved.restore(self._parts(state))[1] if self._last is None else self._last
         self._saved.close()

@@ -1,6 +1,7 @@
 """Image bytes by name: files of their own and records of ArrayRecord files."""
 
 import pytest
+from array_record.python import array_record_module
 
 from iqa_jax.data import records
 from iqa_jax.images import io
@@ -46,4 +47,29 @@ def test_a_file_that_is_not_finished_does_not_appear(tmp_path):
     with pytest.raises(ZeroDivisionError), records.writer(path) as append:
         append(b'first')
         append(1 // 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('method', ['write', 'close'])
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch, method):
+    class Full:
+        def __init__(self, *args):
+            pass
+
+        def write(self, record):
+            self.fail('write')
+
+        def close(self):
+            self.fail('close')
+
+        def fail(self, called):
+            if called == method:
+                raise RuntimeError('write() failed: No space left on device; writing x; at byte 0')
+
+    monkeypatch.setattr(array_record_module, 'ArrayRecordWriter', Full)
+    with (
+        pytest.raises(OSError, match=r'many.* cannot be written \(No space left on device\); make'),
+        records.writer(tmp_path / 'many.array_record') as append,
+    ):
+        append(b'first')
     assert list(tmp_path.iterdir()) == []

@@ -11,12 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, crash_points, disk_errors
 
 OLD, NEW = b'old' * 1000, b'new content' * 1000
 OVERWRITE = """
 import sys
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, crash_points, disk_errors
 artifacts.commit(sys.argv[1], b'new content' * 1000, fingerprint='new', meta={'n': 2})
 """
 
@@ -91,7 +91,7 @@ def test_every_flipped_byte_of_a_sidecar_is_seen(tmp_path):
 def test_kill_at_every_point(tmp_path, overwrite):
     """12 kills each: the file is absent, intact old or intact new; a second run succeeds."""
     started = []
-    for point in artifacts.CRASH_POINTS:
+    for point in crash_points.COMMIT:
         path = tmp_path / point / 'file.bin'
         path.parent.mkdir()
         if overwrite:
@@ -177,3 +177,16 @@ def test_versions():
     found = artifacts.versions()
     assert found['jax'].count('.') >= 2
     assert json.dumps(found)
+
+
+@pytest.mark.parametrize('write', [artifacts.commit, artifacts.write])
+def test_what_the_disk_does_not_take_names_the_file(tmp_path, monkeypatch, write):
+    def fail(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(artifacts.os, 'fsync', fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*file\.bin'") as caught:
+        write(tmp_path / 'file.bin', NEW)
+    said = disk_errors.sentence(caught.value)
+    assert said.startswith(f'{tmp_path / "file.bin"} cannot be used (No space left')
+    assert list(tmp_path.iterdir()) == []

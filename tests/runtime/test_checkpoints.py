@@ -146,6 +146,36 @@ def test_no_intact_step_is_an_error(two_steps):
         assert part in str(caught.value)
 
 
+def test_a_whole_step_under_the_number_of_another_is_refused(two_steps, caplog):
+    shutil.rmtree(two_steps / 'steps' / '20')
+    shutil.copytree(two_steps / 'steps' / '10', two_steps / 'steps' / '20')
+    for suffix in ('', '.meta.json'):
+        shutil.copy(two_steps / f'step_10.json{suffix}', two_steps / f'step_20.json{suffix}')
+    assert restore(two_steps)[0] == 10
+    assert 'step_20.json is that of step 10' in caplog.text
+
+
+def test_what_the_disk_does_not_take_is_one_sentence(two_steps, monkeypatch, capfd):
+    message = "RESOURCE_EXHAUSTED: Error writing [os_error_code='28'] [tensorstore_spec='...']"
+
+    def fail(*args, **rest):
+        logging.getLogger('absl').error('in a thread', exc_info=ValueError(message))
+        raise ValueError(message)
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, 'save', fail)
+    saved = checkpoints.Checkpoints(two_steps)
+    sentence = (
+        r'^Checkpoint step 30 in .*run cannot be written \(No space left on device\); make room'
+    )
+    with pytest.raises(OSError, match=sentence):
+        saved.save(30, make_state(30), {})
+    assert 'Traceback' not in capfd.readouterr().err
+    monkeypatch.undo()
+    assert restore(two_steps)[0] == 20
+    saved.save(30, make_state(30), {})
+    assert_equal(restore(two_steps)[1], make_state(30))
+
+
 def test_unfinished_steps_do_not_exist(two_steps, caplog):
     (two_steps / 'steps' / '30').mkdir()
     shutil.copytree(two_steps / 'steps' / '20', two_steps / 'steps' / '40')

@@ -41,6 +41,25 @@ def test_rewind_equals_an_undisturbed_run(tmp_path):
     assert (tmp_path / 'metrics.jsonl').read_bytes() == undisturbed
 
 
+def test_a_log_that_is_not_the_one_of_the_checkpoint_is_set_aside_and_said(tmp_path, caplog):
+    writer, log = metric_writer.MetricWriter(tmp_path), tmp_path / 'metrics.jsonl'
+    writer.write(1, {'loss': 0.25})
+    mark, whole = writer.mark(), log.read_bytes()
+    writer.write(2, {'loss': 0.5})
+    writer.rewind(1, mark)
+    assert log.read_bytes() == whole
+    log.write_bytes(whole.replace(b'0.25', b'0.35'))  # still a row
+    writer.rewind(1, mark)
+    assert not log.exists()
+    assert b'0.35' in (tmp_path / 'metrics.damaged.jsonl').read_bytes()
+    assert f'{log} is missing or damaged: the rows up to step 1' in caplog.text
+    caplog.clear()
+    writer.rewind(1, mark)  # it is missing now
+    assert 'is missing or damaged' in caplog.text
+    writer.write(2, {'loss': 0.5})
+    assert [row['step'] for row in rows(tmp_path)] == [2]
+
+
 @pytest.mark.parametrize('line', [b'not json\n', b'[1]\n', b'{"loss": 1}\n', b'{"step": 2}'])
 def test_rewind_drops_what_is_no_row(tmp_path, line):
     (tmp_path / 'metrics.jsonl').write_bytes(b'{"step": 1}\n' + line)

@@ -13,7 +13,7 @@ from iqa_jax.runtime import parallel, signals
 
 def main(address: str, index: int, does: str) -> None:
     parallel.initialize(True, address, 2, index)
-    signals.listen()
+    signals.listen(parallel.end)
     code, sentence = 0, ''
     try:
         print(f'pid {os.getpid()}', flush=True)

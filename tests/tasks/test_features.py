@@ -110,6 +110,16 @@ def trained(world):
     return world / 'best'
 
 
+def test_weights_of_the_best_validation_that_are_gone_are_missed(world, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / 'run')
+    (tmp_path / 'run/stage.json').unlink()
+    (best,) = (tmp_path / 'run/checkpoints').glob('*/best')
+    for file in best.glob('step_*.json'):
+        file.unlink()
+    with pytest.raises(ValueError, match=r'has lost the checkpoint of step \d, the best'):
+        train.run(train_config(world, keep='best'), tmp_path / 'run')
+
+
 def test_features_are_those_of_the_backbone_in_half_precision(world):
     table, meta = tables.read(world / 'mean_std/features.parquet')
     assert table['image_id'].tolist() == [f'p{i:02d}' for i in range(12) if i != 5]

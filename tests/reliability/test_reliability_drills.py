@@ -1,0 +1,59 @@
+"""Small forms of the reliability scripts: they run, reach every kind of case and find nothing."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'reliability'
+
+
+def run(script: str, *args: str) -> dict:
+    """The line that a script prints; it has to end with 0."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *args],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one():
+    points = ('checkpoints.saved', 'artifacts.data.renamed')
+    found = run('kills.py', '--tiny', '--kills=1', '--per-run=2', '--ordinals=1',
+                '--points', *points)  # fmt: skip
+    assert (found['kills'], found['crashes'], found['runs']) == (1, 2, 2)
+    assert found['compared'] > 20 and found['points_not_reached'] == 0
+    assert 0 <= found['redone_intervals'] <= 1
+
+
+def test_a_restart_from_a_step_ends_as_an_undisturbed_run():
+    found = run('resume.py', '--steps=4', '--every=2', '--variants', 'twin', '--processes=1')
+    assert found['restarts'] == 4  # before the first save, at 2 and before the next one, at 4
+    assert found['steps'] == 4 + 2 + 2 and found['batches'] == found['steps']
+    assert found['leaves'] > 1000 and found['leaves_different'] == 0
+
+
+def test_damage_is_never_silent():
+    found = run('damaged_checkpoints.py', '--cases=40', '--files=18')
+    assert found['cases'] == 40 and found['files'] == 18
+    assert all(found[kind] == 5 for kind in ('flip', 'truncate', 'zero', 'delete', 'append'))
+    assert found['fell_back'] > 20 and found['exact'] + found['refused'] > 0
+    assert found['files_made_again'] + found['files_named'] > 0
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='compiles the failing disk')
+def test_a_disk_that_fails_leaves_what_was_committed():
+    found = run('full_disk.py', '--cases=12', '--commands=1', '--tmpfs=0', '--stages', 'twin')
+    kinds = ('full', 'read_only', 'no_permission', 'sync_fails', 'write_fails', 'slow')
+    assert all(found[kind] == 2 for kind in kinds)
+    assert found['hit'] >= 10 and found['commands'] == 1
+
+
+def test_a_stopped_training_ends_in_time_and_goes_on():
+    found = run('stop_signals.py', '--tiny', '--signals=2', '--per-run=2', '--page=0')
+    assert found['signals'] + found['finished_first'] >= 2 and found['signals'] >= 1
+    assert found['wrong_code'] == found['not_one_sentence'] == found['different'] == 0
