@@ -16,7 +16,7 @@ from iqa_jax.images.refusal import Refused
 PIECES = 2**16  # of a file; PNG of 64 million random pixels in chunks of 4 KiB has as many
 GIF_BLOCKS = 2**20  # of pixels, 255 bytes each at most
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes a pass over all pixels
-TEXT_BYTES = 2**24  # of inflated texts and profiles
+TEXT_BYTES = 2**22  # of inflated texts and profiles
 JPEG2000_PARTS = 2**20  # code blocks, and precincts; each costs some 100 bytes or more
 JPEG2000_TILES = 2**14
 

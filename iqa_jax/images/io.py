@@ -21,6 +21,7 @@ from iqa_jax.images.refusal import ImageError, Refused
 
 FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'WEBP', 'BMP', 'TIFF', 'GIF')
 MAX_PIXELS = 64_000_000
+UNNAMED = 'image data'  # what messages call bytes without a path
 WEBP_SIDE = 16_383  # the format's limit
 # What Pillow converts to RGB without losing a bit; every other mode is refused.
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA')
@@ -111,7 +112,7 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
     needs, truncated or damaged data, an animation, CMYK, more than 8 bits per channel, or
     transparency. What the host program set in Pillow does not matter.
     """
-    name, data = _read(data, max_pixels)
+    name, data = read_named(data, max_pixels)
     try:
         header = headers.check(data, max_pixels)
         if not header.format:
@@ -135,12 +136,12 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
         raise ImageError(f'{name} is damaged or truncated: {error}') from error
 
 
-def _read(data: bytes | str | os.PathLike, max_pixels: int) -> tuple[str, bytes]:
+def read_named(data: bytes | str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[str, bytes]:
     """Name for messages and file bytes, both checked as in `read_file`."""
     if not isinstance(data, bytes):
         return str(data), read_file(data, max_pixels=max_pixels)
-    _check_size('image data', len(data), max_pixels)
-    return 'image data', data
+    _check_size(UNNAMED, len(data), max_pixels)
+    return UNNAMED, data
 
 
 def _check_size(name: str, size: int, max_pixels: int) -> None:
@@ -209,4 +210,4 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         image = image.convert('RGBA')
         if image.getextrema()[3][0] < 255:
             raise ImageError(f'{name} is partly transparent; compose it on a background')
-    return np.array(image.convert('RGB'))
+    return np.array(image if image.mode == 'RGB' else image.convert('RGB'))

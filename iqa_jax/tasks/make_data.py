@@ -21,6 +21,7 @@ from iqa_jax.data import (
     sources,
     tables,
 )
+from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, parallel, progress, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import make_data_setup, opening
@@ -28,7 +29,7 @@ from iqa_jax.tasks import make_data_setup, opening
 KEYS = {
     'photos', 'database', 'size', 'types', 'levels', 'types_per_photo', 'split_shares', 'metrics',
     'equalisation', 'knots', 'images', 'photos_per_shard', 'shard', 'estimate_images',
-    'tfds_runner', 'beam_options', 'seed',
+    'tfds_runner', 'beam_options', 'seed', 'decode',
 }  # fmt: skip
 # Who does the work and what is printed beside it change no result.
 NOT_IDENTITY = ('photos', 'shard', 'estimate_images', 'tfds_runner', 'beam_options')
@@ -79,7 +80,8 @@ def _make(
 ) -> shards.Durations:
     """Makes the shards `mine`, dealt among the processes, and waits for those of the others."""
     durations: shards.Durations = {}
-    marks = {i: _mark(groups[i], settings) for i in mine}
+    shaping = [settings, guarded.identity(config['decode'])]
+    marks = {i: _mark(groups[i], shaping) for i in mine}
     if config['tfds_runner'] not in ('', kadis_builder.LOCAL):
         kadis_builder.make_shards(
             groups, list(marks.values()), settings, workdir.absolute(), config['tfds_runner'],
@@ -87,9 +89,13 @@ def _make(
         )  # fmt: skip
     own = mine[parallel.process_index() :: parallel.process_count()]
     total = sum(len(groups[i]) for i in own)
-    with progress.progress(total=total, desc='make_data', unit='photos') as bar:
+    with (
+        guarded.decoding(config['decode']) as decode,
+        progress.progress(total=total, desc='make_data', unit='photos') as bar,
+    ):
         for i in own:
-            for number, cells in shards.make(groups[i], settings, workdir, i, marks[i]).items():
+            made = shards.make(groups[i], settings, workdir, i, marks[i], decode)
+            for number, cells in made.items():
                 durations.setdefault(number, []).extend(cells)
             bar.update(len(groups[i]))
     # By the files and not by a collective, which gives up after half a minute; a process that died
@@ -100,9 +106,9 @@ def _make(
     return durations
 
 
-def _mark(photos: list[shards.Photo], settings: dict) -> str:
+def _mark(photos: list[shards.Photo], shaping: list) -> str:
     identities = [[photo.ref_id, photo.sha256 or photo.refused] for photo in photos]
-    return artifacts.fingerprint([settings, identities, stages.code_identity()])
+    return artifacts.fingerprint([*shaping, identities, stages.code_identity()])
 
 
 def _estimate(durations: shards.Durations, config: dict, parts: int) -> str:

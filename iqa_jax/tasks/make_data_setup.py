@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from iqa_jax import distortions, fr_metrics
-from iqa_jax.data import equalise, shards, sources
+from iqa_jax.data import equalise, kadis_builder, shards, sources
 from iqa_jax.images import io
 from iqa_jax.runtime import parallel, paths
 from iqa_jax.runtime.paths import Path, as_path
@@ -44,6 +44,9 @@ def settings(config: dict, workdir: Path) -> dict:
          or (not config['shard'] and parallel.process_count() == 1),
          "'' with config.shard and --distributed; ask for the tfds data set when all shards are "
          'there'),
+        ('tfds_runner', not config['decode']['processes']
+         or config['tfds_runner'] in ('', kadis_builder.LOCAL), "'' or 'local' with "
+         'config.decode.processes, as the processes of Beam decode for themselves'),
     ):  # fmt: skip
         if not good:
             raise ValueError(f'config.{key}={config[key]!r} must be {want}.')

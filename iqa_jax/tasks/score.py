@@ -12,7 +12,7 @@ from absl import logging
 
 from iqa_jax.data import exposure, manifest, resizing, tables
 from iqa_jax.data.store import ImageStore
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, memory, progress, stages
 from iqa_jax.runtime.paths import Path, as_path
@@ -22,6 +22,7 @@ from iqa_jax.training import saved_model
 KEYS = {
     'manifest', 'model', 'splits', 'name', 'twin', 'calibrated', 'uncertainty', 'bucket_step',
     'pixel_limit', 'batch_size', 'shard_size', 'resize',
+    'decode',
 }  # fmt: skip
 COMPANIONS = {'twin': 'disagreement', 'uncertainty': 'std'}  # key of the config -> further column
 
@@ -50,11 +51,14 @@ def run(config: dict, workdir: str | Path) -> dict:
         manifest.read(config['manifest']), tuple(config['splits']), config['manifest']
     )
     model = saved_model.load(config['model'])
-    store = ImageStore(columns, resize=config['resize'])
     model.check(**{key: config[key] for key in ('calibrated', 'uncertainty', 'twin')})
-    n, size = len(store), config['shard_size']
+    n, size = len(columns['image_id']), config['shard_size']
     shards, quarantine, scored = [], [], 0
-    with progress.progress(total=n, desc='score', unit='images') as bar:
+    with (
+        guarded.decoding(config['decode']) as decode,
+        progress.progress(total=n, desc='score', unit='images') as bar,
+    ):
+        store = ImageStore(columns, resize=config['resize'], decode=decode)
         for first in range(0, n, size):
             rows = np.arange(first, min(first + size, n))
             path = workdir / 'shards' / f'{first:09d}.parquet'

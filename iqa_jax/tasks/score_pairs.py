@@ -12,13 +12,14 @@ from absl import logging
 
 from iqa_jax import fr_metrics
 from iqa_jax.data import pairs, tables
+from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, memory, parallel, progress, stages
 from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
 from iqa_jax.tasks import opening
 
 KEYS = {
     'pairs', 'references', 'distorted', 'metrics', 'policy', 'batch_size', 'waiting_mib', 'threads',
-    'shard_size',
+    'shard_size', 'decode',
 }  # fmt: skip
 AT_ONCE = memory.AtOnce('pairs', 'config.batch_size')
 
@@ -49,10 +50,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     marks = {path: artifacts.fingerprint([stage.fingerprint, path.name]) for path in rows}
     left = [path for path in rows if not artifacts.is_current(path, marks[path])]
     scored = sum(len(rows[path]) for path in left)
-    with progress.progress(total=n, desc='score_pairs', initial=n - scored, unit='pairs') as bar:
+    with (
+        guarded.decoding(config['decode']) as decode,
+        progress.progress(total=n, desc='score_pairs', initial=n - scored, unit='pairs') as bar,
+    ):
         for path in left:
             part = tables.select(columns, rows[path])
-            table, bad = _score(part, members, config, bar.update)
+            table, bad = _score(part, members, config, decode, bar.update)
             tables.write(path, table, {'quarantine': bad}, marks[path])
             artifacts.crash_point('score_pairs.shard')
     shards = [tables.read(path) for path in rows]
@@ -120,6 +124,7 @@ def _score(
     part: tables.Table,
     members: list[fr_metrics.Metric],
     config: dict,
+    decode: guarded.Decode,
     advance: Callable[[int], object],
 ) -> tuple[tables.Table, list[dict]]:
     """Scores of the pairs of a shard in their order, and quarantine entries of the others."""
@@ -128,7 +133,7 @@ def _score(
     bad: dict[int, str] = {}
     batched = 0
     limits = (config['batch_size'], config['threads'], config['waiting_mib'])
-    for rows, references, distorted in pairs.batches(part, *limits, bad):
+    for rows, references, distorted in pairs.batches(part, *limits, bad, decode):
         try:
             found = [*_values(score, references, distorted)]
         except ValueError as error:

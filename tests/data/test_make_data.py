@@ -30,6 +30,7 @@ CONFIG = {
     'tfds_runner': '',
     'beam_options': (),
     'seed': 0,
+    'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
 }
 
 

@@ -32,6 +32,7 @@ DATA = {
     'tfds_runner': '',
     'beam_options': (),
     'seed': 0,
+    'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')
 STOP_AFTER_DATA = '--config.order=("data",)'
@@ -132,6 +133,7 @@ def score_config(folder, **changes):
         'resize': '',
         'batch_size': 8,
         'shard_size': 16,
+        'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
     } | changes
 
 
