@@ -107,7 +107,7 @@ class World:
         for number in range(cases):
             # Four of five are damaged pictures, in turn of every kind and format.
             kind = odd[number // 5 % len(odd)] if number % 5 == 0 else DAMAGE[number % 5 - 1]
-            if number % 25 == 4:
+            if number % 10 == 9:
                 kind = DAMAGE[4]
             self._add(number, kind)
         for number in range(cases, cases + max(1, cases // 10)):
@@ -184,7 +184,7 @@ class World:
         elif kind == 'unreadable' and os.geteuid():
             file.write_bytes(data)
             file.chmod(0)
-        elif kind == 'unreadable':  # root may read every file, but not a process's memory at 0
+        elif kind == 'unreadable':  # root may read every file, so here is one without a size
             file.symlink_to('/proc/self/mem')
         else:
             file.write_bytes(data)
@@ -303,7 +303,8 @@ def main() -> None:
             for part in ('clean', 'signed', 'unsigned'):
                 print((folder / part / 'log').read_text(errors='replace')[-2000:])
     counts |= {
-        'files': len(world.rows), 'good': len(world.plain), 'cases': dict(Counter(world.kinds.values())),
+        'files': len(world.rows), 'good': len(world.plain),
+        'cases': dict(Counter(world.kinds.values())),
         'resident_mb': round(max(run['mb'] for run in runs)), 'processes': flags.processes,
         'exit_codes': [run['code'] for run in runs],
         'run_seconds': [round(run['seconds'], 1) for run in runs],

@@ -161,6 +161,6 @@ def _parse_column(name: str, values: list[str]) -> np.ndarray:
     for dtype in (np.int64, np.float64):
         try:
             return np.array(values, object).astype(dtype)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return np.array(values, object)

@@ -40,7 +40,7 @@ Decode = Callable[[bytes | str | os.PathLike], np.ndarray]
 
 def check(settings: dict) -> None:
     """Raises a ValueError that names the key for a `config.decode` that cannot be."""
-    if set(settings) != KEYS:
+    if not isinstance(settings, dict) or settings.keys() != KEYS:
         raise ValueError(f'config.decode needs the keys {", ".join(sorted(KEYS))} and no other.')
     for key, least, kind in (
         ('processes', 0, int),

@@ -212,9 +212,14 @@ class Checkpoints:
             record = json.loads(artifacts.read(self._record(step)))
         except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
             return str(error).rstrip('.'), {}
+        try:
+            files = [(name, digest, size) for name, (digest, size) in record['files'].items()]
+            record['leaves'].items()
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return 'its record is not that of a checkpoint', {}
         self._download(step, record['files'])
         folder = self._local / str(step)
-        for name, (digest, size) in record['files'].items():
+        for name, digest, size in files:
             path = folder / name
             if not path.is_file():
                 return f'{name} is missing', {}

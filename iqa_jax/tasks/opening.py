@@ -31,7 +31,10 @@ def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
     """
     plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
     check_keys(plain, keys | {'task', 'root'}, 'config')
-    root = paths.as_path(plain.pop('root'))
+    root = plain.pop('root')
+    if not isinstance(root, str | paths.Path):
+        raise ValueError(f"config.root={root!r} must be a folder, or '' for the current one.")
+    root = paths.as_path(root)
     plain.pop('task')
     given = _without_paths(plain)
     if 'decode' in plain:
