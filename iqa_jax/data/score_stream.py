@@ -99,8 +99,10 @@ class Table:
         return columns if isinstance(columns, dict) else {}
 
     def extremes(self, columns: Sequence[str]) -> dict[str, tuple[float, float]] | None:
-        """Smallest and largest value of each column as a Parquet file states them, else None."""
-        if self.in_memory or self.where.suffix != '.parquet':
+        """Smallest and largest value of each column as a Parquet file of ours states, else None."""
+        # Arrow ends the process when it is asked for damaged statistics.
+        ours = not self.in_memory and artifacts.sidecar_path(self.where).is_file()
+        if not ours or self.where.suffix != '.parquet' or not artifacts.meta(self.where):
             return None
         footer = pq.ParquetFile(paths.local_copy(self.where)).metadata
         number = {footer.schema.column(i).path: i for i in range(footer.num_columns)}

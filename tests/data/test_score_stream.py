@@ -1,5 +1,7 @@
 """Score tables read in chunks: the same rows whatever the file, chunk and share of a reader."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -65,13 +67,31 @@ def test_a_file_of_ours_is_verified_and_describes_its_columns(tmp_path):
         score_stream.Table(path).described()
 
 
-def test_statistics_of_a_file_are_its_columns_extremes(table, tmp_path):
+def test_statistics_of_a_file_of_ours_are_its_columns_extremes(table, tmp_path):
     path = tmp_path / 'scores.parquet'
-    pq.write_table(table, path, row_group_size=130)
     a = table['a'].to_numpy()
-    assert score_stream.Table(path).extremes(['a'])['a'] == (a.min(), a.max())
-    pq.write_table(table, path, write_statistics=False)
+    for options, expected in (
+        ({'row_group_size': 130}, (a.min(), a.max())),
+        ({'write_statistics': False}, None),
+    ):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, **options)
+        artifacts.commit(path, buffer.getvalue())
+        found = score_stream.Table(path).extremes(['a'])
+        assert (found and found['a']) == expected
+
+
+def test_statistics_of_other_files_are_not_asked_for(table, tmp_path):
+    """Arrow ends the process when a footer is damaged in them, and only a digest tells."""
+    path = tmp_path / 'scores.parquet'
+    pq.write_table(table, path)
     assert score_stream.Table(path).extremes(['a']) is None
+    artifacts.commit(path, path.read_bytes())
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(artifacts.DamagedArtifact):
+        score_stream.Table(path).extremes(['a'])
 
 
 def test_bad_tables_get_one_sentence(table, tmp_path):

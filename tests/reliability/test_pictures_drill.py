@@ -20,10 +20,10 @@ def line(name, *arguments):
 
 
 def test_damaged_pictures():
-    found = line('mutated_images.py', '--cases', '200', '--seed', '7', '--processes', '1')
+    found = line('mutated_images.py', '--cases', '130', '--seed', '7', '--processes', '1')
     zero = ('crashes', 'hangs', 'good_changed', 'silently_wrong', 'accepted', 'unlisted')
     assert found['figure'] == 'R4' and not any(found[name] for name in (*zero, 'over_memory'))
-    assert found['files'] == 220 and found['good'] > 30 and found['exit_codes'] == [0, 3, 3]
+    assert found['files'] == 143 and found['good'] > 20 and found['exit_codes'] == [0, 3, 3]
     assert len(found['cases']) == 25 and min(found['cases'].values()) >= 1
     assert found['decoded'] >= found['other_pixels'] > 0
 
