@@ -5,8 +5,8 @@
 Every bomb is decoded by its path in a fresh process, `--repeats` times. The line says for the
 `declared` ones (up to 10^5 x 10^5 pixels, as far as the format can say so) and the `endless` ones
 (inflating texts, a million pieces, loops, tags that claim the same bytes again and again) how many
-there are, and for each format the longest `milliseconds` and the largest rise of the resident
-memory in MiB, the file's own bytes included. Must be zero: `decoded` (a bomb that became pixels),
+there are, and for each format the longest `milliseconds` of the processor, which others on the
+machine do not lengthen, and the largest rise of the resident memory in MiB, the file included. Must be zero: `decoded` (a bomb that became pixels),
 `unclear` (anything but an ImageError), `slow` and `large` (over 50 ms, over 50 MB; of the endless
 ones `large` and `endless_slow`, over 500 ms).
 """
@@ -34,7 +34,7 @@ sys.path.insert(0, sys.argv[2])
 from iqa_jax.images import io
 def kib(key):
     return int(open('/proc/self/status').read().split(key + ':')[1].split()[0])
-before, start = kib('VmRSS'), time.perf_counter()
+before, start = kib('VmRSS'), time.process_time()
 try:
     io.decode(sys.argv[1])
     outcome = 'decoded'
@@ -42,7 +42,7 @@ except io.ImageError as error:
     outcome = 'refused: ' + str(error)[len(sys.argv[1]) + 1:]
 except BaseException as error:
     outcome = repr(error)
-print(1000 * (time.perf_counter() - start), 1024 * (kib('VmHWM') - before), outcome)
+print(1000 * (time.process_time() - start), 1024 * (kib('VmHWM') - before), outcome)
 """
 
 
@@ -200,7 +200,7 @@ def endless() -> dict[str, bytes]:
 
 
 def measured(file: pathlib.Path, repeats: int) -> tuple[float, int, str]:
-    """Longest time in ms, largest rise in bytes, and what came of it."""
+    """Longest time of the processor in ms, largest rise in bytes, and what came of it."""
     runs = []
     for _ in range(repeats):
         done = subprocess.run(

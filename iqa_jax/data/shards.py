@@ -259,9 +259,7 @@ def _collected(jobs: list[Future], append: Callable[[bytes], str] | None) -> lis
 def is_stored(workdir: Path, index: int) -> bool:
     """Whether every stored picture of a shard is there with its SHA-256."""
     table = tables.read(path_of(workdir, index))[0]
-    stored = [
-        (f, d) for f, d in zip(table.get('file', []), table.get('sha256', []), strict=True) if f
-    ]
+    entries = zip(table.get('file', []), table.get('sha256', []), strict=True)
 
     def intact(entry: tuple[str, str]) -> bool:
         try:
@@ -270,7 +268,7 @@ def is_stored(workdir: Path, index: int) -> bool:
             return False
 
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        return all(pool.map(intact, stored))
+        return all(pool.map(intact, [entry for entry in entries if entry[0]]))
 
 
 def _joined(files: np.ndarray, workdir: Path) -> np.ndarray:
