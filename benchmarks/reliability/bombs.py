@@ -6,9 +6,9 @@ Every bomb is decoded by its path in a fresh process, `--repeats` times. The lin
 `declared` ones (up to 10^5 x 10^5 pixels, as far as the format can say so) and the `endless` ones
 (inflating texts, a million pieces, loops, tags that claim the same bytes again and again) how many
 there are, and for each format the longest `milliseconds` of the processor, which others on the
-machine do not lengthen, and the largest rise of the resident memory in MiB, the file included. Must be zero: `decoded` (a bomb that became pixels),
-`unclear` (anything but an ImageError), `slow` and `large` (over 50 ms, over 50 MB; of the endless
-ones `large` and `endless_slow`, over 500 ms).
+machine do not lengthen, and the largest rise of the resident memory in MiB, the file included.
+Must be zero: `decoded` (a bomb that became pixels), `unclear` (anything but an ImageError), `slow`
+and `large` (over 50 ms, over 50 MB) and, of the endless ones, `large` and `endless_slow` (500 ms).
 """
 
 import argparse
