@@ -6,7 +6,7 @@ Inputs are made from one seed: words of each format in a wrong order, and intact
 lost, repeated and inserted bytes. `parsers` counts for each reader how many inputs it `accepted`
 and how many it `refused` with a ValueError or an OSError (of the command line, with exit code 2);
 `resident_mb` is the largest memory of the process. Must be zero: `others` (any other exception),
-`hangs` (longer than 5 s), `executed` (pickles in weight files that got something called) and
+`hangs` (5 s of the processor), `executed` (pickles in weight files that got something called) and
 `over_memory` (more than `--megabytes`).
 """
 
@@ -377,7 +377,7 @@ def weights_of(fuzz: Fuzz) -> dict[str, tuple[int, Callable]]:
 def measured(call: Callable, inputs: int, found: Counter, kept: list[str], name: str) -> None:
     """Calls a reader on so many inputs and counts what came of them."""
     for _ in range(inputs):
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             call()
             found['accepted'] += 1
@@ -392,7 +392,7 @@ def measured(call: Callable, inputs: int, found: Counter, kept: list[str], name:
             if len(kept) < 40:
                 kept.append(f'{name}: {error!r}'[:300])
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main() -> None:
@@ -410,7 +410,7 @@ def main() -> None:
     def hang(*_: object) -> None:
         raise Hang
 
-    signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGPROF, hang)
     memory = '/dev/shm' if os.path.isdir('/dev/shm') else None
     with tempfile.TemporaryDirectory(dir=memory) as name:
         fuzz = Fuzz(flags.seed, pathlib.Path(name))
