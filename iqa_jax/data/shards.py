@@ -61,12 +61,9 @@ def make(
     metadata lists the photographs that cannot be used, with the reason; no row is of them.
 
     Args:
-      photos: of this shard.
-      settings: SETTINGS, 'types' being KADID numbers.
-      workdir: the shard goes to shards/, pictures to images/ or records/.
-      index: number of the shard.
-      mark: fingerprint of everything that shapes it.
-      decode: `io.decode`, or what `guarded.decoding` gives.
+      photos, settings: of this shard; SETTINGS, 'types' being KADID numbers.
+      workdir, index: the shard goes to shards/ under its number, pictures to images/ or records/.
+      mark, decode: fingerprint of everything that shapes it; `io.decode` or `guarded.decoding`'s.
 
     Returns:
       KADID number of a cell -> (distorted images, seconds) in the order made, and the time that the
