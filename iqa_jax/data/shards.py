@@ -50,9 +50,8 @@ def path_of(workdir: Path, index: int) -> Path:
 
 
 def make(
-    photos: list[Photo], settings: dict, workdir: Path, index: int, mark: str,
-    decode: guarded.Decode = io.decode,
-) -> Durations:  # fmt: skip
+    photos: list[Photo], settings: dict, workdir: Path, index: int, mark: str, decode=io.decode
+) -> Durations:
     """Makes one shard, unless it is there with the same mark and all its pictures.
 
     The table has the columns image_id, ref_id, type, level and seed of the manifest; file (relative
