@@ -42,6 +42,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'estimate_images': 700_000,  # says how long so many images would take
             'tfds_runner': '',  # | 'local' | a Beam runner: also writes a tfds data set
             'beam_options': (),  # command-line options of that runner
+            # Above 0 pictures are decoded in child processes, each file within the limits.
+            'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
             'seed': 0,
         }
     )

@@ -25,6 +25,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'resize': '',  # | 'unique': short sides above 768 shrink to it, as in UNIQUE's test
             'bucket_step': 64,  # sides are padded to multiples of it
             'pixel_limit': 2**21,  # larger images are cut into tiles
+            # Above 0 pictures are decoded in child processes, each file within the limits.
+            'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
             'batch_size': 4,
             'shard_size': 16 if arg == 'smoke' else 64,
             'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing

@@ -31,6 +31,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'batch_size': 8,
             'waiting_mib': 1024,  # of decoded pairs that wait for others of their shape
             'threads': 2,  # that decode
+            # Above 0 pictures are decoded in child processes, each file within the limits.
+            'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
             'shard_size': 32 if smoke else 256,
             'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing
         }

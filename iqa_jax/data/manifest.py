@@ -49,13 +49,7 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     result = {}
     for name, dtype in COLUMNS.items():
         if name in columns:
-            try:
-                result[name] = columns[name].astype(dtype)
-            except ValueError as error:
-                raise ValueError(
-                    f'{where} has something that is no number in column {name} ({error}); '
-                    'write nan where there is none.'
-                ) from None
+            result[name] = _converted(columns[name], dtype, f'{where}: column {name}')
         elif name == 'ref_id':
             result[name] = columns['image_id'].astype(object)
         else:
@@ -64,6 +58,20 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
     if unknown:
         raise ValueError(f'{where} has split {sorted(unknown)[0]!r}; use train, val, test or pool.')
     return result
+
+
+def _converted(column: np.ndarray, dtype: type, where: str) -> np.ndarray:
+    """A column of the manifest's type; whole numbers that do not fit are no other numbers."""
+    try:
+        with np.errstate(invalid='ignore', over='ignore'):
+            made = column.astype(dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        mend = 'write nan where there is none' if dtype is np.float32 else 'it takes whole numbers'
+        raise ValueError(f'{where} has something that is no number ({error}); {mend}.') from None
+    if np.issubdtype(dtype, np.integer) and not np.all(wrong := made == column):
+        value = column[~wrong][0]
+        raise ValueError(f'{where} has {value}, which is no whole number of {made.itemsize} bytes.')
+    return made
 
 
 def read(path: str | Path) -> tables.Table:

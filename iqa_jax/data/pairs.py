@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from iqa_jax.data import sources, tables
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 from iqa_jax.runtime import paths
 from iqa_jax.runtime.paths import Path, as_path
 
@@ -53,7 +53,7 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
     Returns:
       The pairs in the order of the distorted files, image_id being the path below `distorted`
       without its suffix; quarantine entries {'file', 'reason'} of pictures without a reference,
-      'file' being the path below `distorted`.
+      or whose name is no text, 'file' being the path below `distorted`.
 
     Raises:
       ValueError: a folder is missing or holds no picture, no picture has a reference, or two that
@@ -64,6 +64,11 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
     own = {paths.real(file) for files in known.values() for file in files}
     matches, refused = {}, {}
     for file in sources.photo_files(distorted, 'distorted'):
+        try:
+            file.relative_to(distorted).as_posix().encode()
+        except UnicodeEncodeError:
+            refused[file] = 'its name is not Unicode text; rename it'
+            continue
         names = _beginnings(file.stem.casefold())
         if paths.real(file) in own:
             names = names[1:]
@@ -98,7 +103,12 @@ def match_folders(references: str | Path, distorted: str | Path) -> tuple[tables
 
 
 def batches(
-    columns: tables.Table, size: int, threads: int, waiting_mib: float, bad: dict[int, str]
+    columns: tables.Table,
+    size: int,
+    threads: int,
+    waiting_mib: float,
+    bad: dict[int, str],
+    decode: guarded.Decode = io.decode,
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Pairs in batches of one shape; the next ones are decoded while the caller uses a batch.
 
@@ -109,6 +119,7 @@ def batches(
       waiting_mib: most MiB of decoded pairs that wait for others of their shape; beyond it the
         shape that takes most of it is handed out as it is.
       bad: gets row -> reason for every pair that cannot be used.
+      decode: `io.decode`, or what `guarded.decoding` gives.
 
     Yields:
       (rows, references, distorted), the latter two uint8 [n, H, W, 3]. Which pairs make a batch
@@ -123,7 +134,7 @@ def batches(
         return list(rows), np.stack(references), np.stack(distorted)
 
     waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray, np.ndarray]]] = {}
-    for row, reference, distorted in _decoded(columns, max(size, threads), threads, bad):
+    for row, reference, distorted in _decoded(columns, max(size, threads), threads, bad, decode):
         waiting.setdefault(reference.shape, []).append((row, reference, distorted))
         if len(waiting[reference.shape]) == size:
             yield batch(reference.shape)
@@ -134,7 +145,7 @@ def batches(
 
 
 def _decoded(
-    columns: tables.Table, ahead: int, threads: int, bad: dict[int, str]
+    columns: tables.Table, ahead: int, threads: int, bad: dict[int, str], decode: guarded.Decode
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """(row, reference, distorted), uint8 [H, W, 3], in order; the reasons of the others go to bad.
 
@@ -145,10 +156,10 @@ def _decoded(
 
     def submit(row: int) -> tuple[Future, Future]:
         file = columns['reference'][row]
-        recent[file] = recent.pop(file, None) or pool.submit(io.decode, as_path(file))
+        recent[file] = recent.pop(file, None) or pool.submit(decode, as_path(file))
         if len(recent) > RECENT_REFERENCES:
             del recent[next(iter(recent))]
-        return recent[file], pool.submit(io.decode, as_path(columns['distorted'][row]))
+        return recent[file], pool.submit(decode, as_path(columns['distorted'][row]))
 
     with ThreadPoolExecutor(threads) as pool:
         jobs = collections.deque(map(submit, rows[:ahead]))

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from iqa_jax.data import parquet_statistics
 from iqa_jax.runtime import artifacts, paths
 
 _LARGEST = np.iinfo(np.int32).max - 1
@@ -102,18 +103,10 @@ class Table:
         """Smallest and largest value of each column as a Parquet file states them, else None."""
         if self.in_memory or self.where.suffix != '.parquet':
             return None
-        footer = pq.ParquetFile(paths.local_copy(self.where)).metadata
-        number = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
-        found = {}
-        for name in columns:
-            parts = [
-                footer.row_group(group).column(number[name]).statistics
-                for group in range(footer.num_row_groups)
-            ]
-            if not parts or not all(map(_states_ends, parts)):
-                return None
-            found[name] = min(part.min for part in parts), max(part.max for part in parts)
-        return found
+        copy = paths.local_copy(self.where)
+        if artifacts.sidecar_path(self.where).is_file() and artifacts.meta(self.where):
+            return parquet_statistics.stated(copy, columns)
+        return parquet_statistics.asked(copy, columns)
 
     def batches(
         self, columns: Sequence[str], size: int, share: tuple[int, int] = (0, 1)
@@ -236,11 +229,6 @@ def _texts(contents: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(contents.type):
         contents = contents.dictionary_decode()
     return pc.fill_null(contents.cast(pa.string()), '')
-
-
-def _states_ends(part: Any) -> bool:
-    ends = (part.min, part.max) if part is not None and part.has_min_max else (None,)
-    return all(isinstance(end, int | float) for end in ends)
 
 
 _ID, _CONTENT = '\x00image_id', '\x00content'  # no column of a user's can have these names

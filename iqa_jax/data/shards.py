@@ -17,7 +17,7 @@ from absl import logging
 
 from iqa_jax import distortions, fr_metrics
 from iqa_jax.data import hashes, kadis, labelling, records, sources, tables
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 from iqa_jax.runtime import artifacts, memory
 
 # What shapes a shard; splits and equalisation come when shards are joined.
@@ -49,7 +49,9 @@ def path_of(workdir: Path, index: int) -> Path:
     return workdir / 'shards' / f'{index:06d}.parquet'
 
 
-def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: str) -> Durations:
+def make(
+    photos: list[Photo], settings: dict, workdir: Path, index: int, mark: str, decode=io.decode
+) -> Durations:
     """Makes one shard, unless it is there with the same mark and all its pictures.
 
     The table has the columns image_id, ref_id, type, level and seed of the manifest; file (relative
@@ -58,11 +60,9 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
     metadata lists the photographs that cannot be used, with the reason; no row is of them.
 
     Args:
-      photos: of this shard.
-      settings: SETTINGS, 'types' being KADID numbers.
-      workdir: the shard goes to shards/, pictures to images/ or records/.
-      index: number of the shard.
-      mark: fingerprint of everything that shapes it.
+      photos, settings: of this shard; SETTINGS, 'types' being KADID numbers.
+      workdir, index: the shard goes to shards/ under its number, pictures to images/ or records/.
+      mark, decode: fingerprint of everything that shapes it; `io.decode` or `guarded.decoding`'s.
 
     Returns:
       KADID number of a cell -> (distorted images, seconds) in the order made, and the time that the
@@ -75,7 +75,7 @@ def make(photos: list[Photo], settings: dict, workdir: Path, index: int, mark: s
         logging.warning('A picture of %s is missing or changed; all of it is made again.', path)
     quarantine, refused = list[dict](), dict[str, str]()
     parts, jobs, kept, durations = [], collections.deque(), [], collections.defaultdict(list)
-    cells = labelling.labelled(_usable(photos, settings, quarantine), settings['metrics'])
+    cells = labelling.labelled(_usable(photos, settings, decode, quarantine), settings['metrics'])
     with contextlib.ExitStack() as stack:
         append = None
         if settings['images'] == 'array_record':
@@ -169,11 +169,11 @@ def seconds_per_image(durations: Durations) -> tuple[float, int] | None:
 
 
 def _usable(
-    photos: list[Photo], settings: dict, quarantine: list[dict]
+    photos: list[Photo], settings: dict, decode: guarded.Decode, quarantine: list[dict]
 ) -> Iterator[tuple[tables.Table, np.ndarray]]:
     """Rows and pixels of every photograph that can be used; the others go to quarantine."""
     recipe = settings['images'] == 'recipe'
-    loaded = labelling.ahead(lambda photo: _load(photo, settings), photos)
+    loaded = labelling.ahead(lambda photo: _load(photo, settings, decode), photos)
     for photo, found in zip(photos, loaded, strict=True):
         if isinstance(found, io.ImageError):
             logging.warning('%s is left out: %s', photo.file, found)
@@ -190,7 +190,9 @@ def _usable(
         yield rows, pixels
 
 
-def _load(photo: Photo, settings: dict) -> tuple[np.ndarray, bool] | io.ImageError:
+def _load(
+    photo: Photo, settings: dict, decode: guarded.Decode
+) -> tuple[np.ndarray, bool] | io.ImageError:
     """Pixels and whether they are those of the file, or why the photograph cannot be used."""
     try:
         if photo.refused:
@@ -203,7 +205,7 @@ def _load(photo: Photo, settings: dict) -> tuple[np.ndarray, bool] | io.ImageErr
             # It could be read when this run began, so it is no bad picture to be left out for good.
             reason = reason if not data else f'{photo.file} has changed since this run began'
             raise ValueError(f'{reason}; run the same command again.')
-        decoded = io.decode(data)
+        decoded = decode(data)
         pixels = sources.fit(decoded, tuple(settings['size']))
         if reason := _refusal(*pixels.shape[:2], settings):
             raise io.ImageError(reason)
@@ -253,9 +255,7 @@ def _collected(jobs: list[Future], append: Callable[[bytes], str] | None) -> lis
 def is_stored(workdir: Path, index: int) -> bool:
     """Whether every stored picture of a shard is there with its SHA-256."""
     table = tables.read(path_of(workdir, index))[0]
-    stored = [
-        (f, d) for f, d in zip(table.get('file', []), table.get('sha256', []), strict=True) if f
-    ]
+    entries = zip(table.get('file', []), table.get('sha256', []), strict=True)
 
     def intact(entry: tuple[str, str]) -> bool:
         try:
@@ -264,7 +264,7 @@ def is_stored(workdir: Path, index: int) -> bool:
             return False
 
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        return all(pool.map(intact, stored))
+        return all(pool.map(intact, [entry for entry in entries if entry[0]]))
 
 
 def _joined(files: np.ndarray, workdir: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from iqa_jax import distortions
 from iqa_jax.data import records, resizing, tables
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 
 
 class ImageStore:
@@ -18,6 +18,7 @@ class ImageStore:
       cache_bytes: decoded files are kept until they fill this size; the rest is decoded each time.
       threads: files decoded, or codecs run, at once.
       resize: name of the rule of `resizing` by which images that are scored are resized.
+      decode: `io.decode`, or what `guarded.decoding` gives.
 
     Rows with a file are decoded, rows without one are recipes: the pristine photograph `ref_file`
     is distorted anew. The bytes of either must match the digest when the manifest has it.
@@ -29,9 +30,11 @@ class ImageStore:
         cache_bytes: int = 0,
         threads: int = 2,
         resize: str = '',
+        decode: guarded.Decode = io.decode,
     ):
         self.columns = columns
         self._resize = resizing.RULES[resize].score
+        self._decode = decode
         self._cache: dict[tuple[str, str], np.ndarray] = {}
         self._cache_bytes = cache_bytes
         self._held = 0
@@ -79,7 +82,7 @@ class ImageStore:
                 'delete it and run make_data again, or correct the manifest.'
             )
         try:
-            image = io.decode(data)
+            image = self._decode(data)
         except io.ImageError as error:
             raise io.ImageError(f'{file}: {error}') from error
         with self._lock:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import types
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -58,11 +60,8 @@ def write(
         pq.write_table(table, buffer, compression='zstd')
         data = buffer.getvalue()
     elif path.suffix == '.csv':
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(columns)
-        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-        data = text.getvalue().encode()
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        data = _csv([columns, *rows]).encode()
     else:
         raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
     artifacts.commit(path, data, fingerprint=fingerprint, meta=meta or {})
@@ -117,11 +116,17 @@ def join(ids: np.ndarray, columns: Table, names: list[str], where: str | Path) -
 
 def quarantine_csv(entries: list[dict]) -> bytes:
     """CSV of what could not be used, one line for each entry {'file', 'reason'}."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ['file', 'reason'], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(entries)
-    return text.getvalue().encode(errors='backslashreplace')  # names may be any bytes
+    text = _csv([('file', 'reason'), *((entry['file'], entry['reason']) for entry in entries)])
+    return text.encode(errors='backslashreplace')  # names may be any bytes
+
+
+def _csv(rows: Iterable[Iterable]) -> str:
+    """Lines of CSV that end in a newline; fields with a newline or a return in them are quoted."""
+    lines: list[str] = []
+    # Python quotes only what ends its lines, so it is told of both.
+    sink = types.SimpleNamespace(write=lambda line: lines.append(line.removesuffix('\r\n')))
+    csv.writer(sink, lineterminator='\r\n').writerows(rows)
+    return ''.join(f'{line}\n' for line in lines)
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
@@ -156,6 +161,6 @@ def _parse_column(name: str, values: list[str]) -> np.ndarray:
     for dtype in (np.int64, np.float64):
         try:
             return np.array(values, object).astype(dtype)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return np.array(values, object)

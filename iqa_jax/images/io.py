@@ -4,24 +4,39 @@ Every image that enters the program passes `decode`, which refuses whatever it c
 by changing pixels silently, with the reason in one sentence.
 """
 
+import contextlib
 import hashlib
 import io
 import os
 import pathlib
+import re
+import threading
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from iqa_jax.images import headers, tiff_directory
+from iqa_jax.images.refusal import ImageError, Refused
 
 FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'WEBP', 'BMP', 'TIFF', 'GIF')
 MAX_PIXELS = 64_000_000
+UNNAMED = 'image data'  # what messages call bytes without a path
 WEBP_SIDE = 16_383  # the format's limit
 # What Pillow converts to RGB without losing a bit; every other mode is refused.
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA')
-TIFF_BITS_PER_SAMPLE = 258
-
-
-class ImageError(ValueError):
-    """An image that is refused; the message names the file and the reason."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_lock = threading.Lock()
+_decoding = 0  # threads inside _strictly
+_theirs: tuple[bool, int | None] = (False, None)
 
 
 def sha256(data: bytes) -> str:
@@ -93,33 +108,40 @@ def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> 
 
     Gray, palette and fully opaque images become RGB; the EXIF orientation is applied; ICC profiles
     are ignored (pixels are taken as sRGB). Raises ImageError for an unknown format, more than
-    max_pixels (known from the header, before any pixel is decoded), truncated or damaged data, an
-    animation, CMYK, more than 8 bits per channel, or transparency.
+    max_pixels (known from the header, before any pixel is decoded) or more pieces than a picture
+    needs, truncated or damaged data, an animation, CMYK, more than 8 bits per channel, or
+    transparency. What the host program set in Pillow does not matter.
     """
-    name, data = _read(data, max_pixels)
+    name, data = read_named(data, max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_header(image, name, data, max_pixels)
+        header = headers.check(data, max_pixels)
+        if not header.format:
+            raise UnidentifiedImageError
+        with _strictly(), Image.open(io.BytesIO(data), formats=[header.format]) as image:
+            _check_header(image, name, header, max_pixels)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image), name)
+            image = _upright(image)
+            if ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise ImageError(f'{name} was decoded while another thread let Pillow load damage')
+            return _to_rgb(image, name)
+    except Refused as error:
+        raise ImageError(f'{name} {error}') from None
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         known = ', '.join(FORMATS)
         raise ImageError(f'{name} is not an image, or is damaged, or not one of {known}') from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f'{name} declares too many pixels: {error}') from None
     # Damaged files make Pillow raise almost any class; all of them mean the same to the caller.
     except Exception as error:
         raise ImageError(f'{name} is damaged or truncated: {error}') from error
 
 
-def _read(data: bytes | str | os.PathLike, max_pixels: int) -> tuple[str, bytes]:
+def read_named(data: bytes | str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[str, bytes]:
     """Name for messages and file bytes, both checked as in `read_file`."""
     if not isinstance(data, bytes):
         return str(data), read_file(data, max_pixels=max_pixels)
-    _check_size('image data', len(data), max_pixels)
-    return 'image data', data
+    _check_size(UNNAMED, len(data), max_pixels)
+    return UNNAMED, data
 
 
 def _check_size(name: str, size: int, max_pixels: int) -> None:
@@ -131,34 +153,56 @@ def _check_size(name: str, size: int, max_pixels: int) -> None:
         raise ImageError(f'{name} has {size} bytes, too many for an image of {max_pixels} pixels')
 
 
-def _check_header(image: Image.Image, name: str, data: bytes, max_pixels: int) -> None:
+@contextlib.contextmanager
+def _strictly() -> Iterator[None]:
+    """Pillow refuses damage and leaves the limit of pixels to us, in all threads that are here."""
+    global _decoding, _theirs
+    with _lock:
+        if not _decoding:
+            _theirs = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+        _decoding += 1
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding:
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _theirs
+
+
+def _check_header(image: Image.Image, name: str, header: headers.Header, max_pixels: int) -> None:
     """Raises ImageError for what the header alone gives away; decodes no pixel."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(f'{name} declares {width}x{height} pixels, more than {max_pixels}')
+    # What Pillow will decode, should it differ from what was checked.
+    headers.check_pixels(*image.size, max_pixels)
     # A camera's MPO is a plain JPEG followed by previews; its first frame is the photo.
-    if image.format != 'MPO' and getattr(image, 'n_frames', 1) > 1:
+    several = image.format in ('PNG', 'WEBP') and image.n_frames > 1
+    if several:
         raise ImageError(f'{name} has several frames; save the wanted one as a single image')
     if image.mode == 'CMYK':
         raise ImageError(f'{name} is CMYK; convert it to RGB')
-    if _bits_per_channel(image, data) > 8:
+    # Pillow hands 16-bit RGB over as 8-bit RGB without a word.
+    if header.bits > 8 or image.mode.startswith(('I', 'F')):
         raise ImageError(f'{name} has more than 8 bits per channel; convert it to 8 bits')
     if image.mode not in EIGHT_BIT_MODES:
         raise ImageError(f'{name} has the pixel mode {image.mode}; convert it to RGB')
 
 
-def _bits_per_channel(image: Image.Image, data: bytes) -> int:
-    """Bits the file declares; Pillow hands 16-bit RGB over as 8-bit RGB without a word."""
-    if image.mode.startswith(('I', 'F')):
-        return 16
-    if image.format == 'PNG':
-        return data[data.index(b'IHDR') + 12]
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF block, or else its XMP, says it is to be held; Pillow turns TIFF."""
     if image.format == 'TIFF':
-        return max(image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (1,)))
-    if image.format == 'JPEG2000':
-        # Size marker of the codestream; the bits of the first component are 42 bytes behind it.
-        return (data[data.index(b'\xff\x4f\xff\x51') + 42] & 0x7F) + 1
-    return 8
+        return image
+    block, turned = image.info.get('exif', b''), 0
+    if not block and (text := image.info.get('Raw profile type exif')):
+        block = bytes.fromhex(''.join(text.split('\n')[3:]))
+    if block:
+        turned = tiff_directory.check_exif(block)
+    if not turned:
+        xmp = image.info.get('XML:com.adobe.xmp') or image.info.get('xmp') or b''
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)
+        turned = int(found[1]) if found else 0
+    return image.transpose(UPRIGHT[turned]) if turned in UPRIGHT else image
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
@@ -166,4 +210,4 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         image = image.convert('RGBA')
         if image.getextrema()[3][0] < 255:
             raise ImageError(f'{name} is partly transparent; compose it on a background')
-    return np.array(image.convert('RGB'))
+    return np.array(image if image.mode == 'RGB' else image.convert('RGB'))

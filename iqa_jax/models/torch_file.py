@@ -4,6 +4,7 @@ import collections
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -73,10 +74,10 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage':
-            raise ValueError(f'the weight file refers to an unknown object {pid!r}')
+            raise ValueError('the weight file refers to an unknown object')
         _, kind, key, _, size = pid[:5]
         if kind not in DTYPES or not isinstance(size, int) or size < 0:
-            raise ValueError(f'the weight file describes a storage wrongly: {pid!r}')
+            raise ValueError('the weight file describes a storage wrongly')
         return self.storages.setdefault(str(key), _Storage(str(key), DTYPES[kind], size))
 
 
@@ -87,8 +88,13 @@ def _load(file: BinaryIO) -> Any:
 
 def _load_with_storages(file: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
     """One pickle, and every storage that anything in it refers to."""
-    unpickler = _RestrictedUnpickler(file)
+    unpickler, start = _RestrictedUnpickler(file), file.tell()
     try:
+        # A false number of a remembered object makes the unpickler reserve room up to it.
+        for number, (code, argument, _) in enumerate(pickletools.genops(file)):
+            if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > number:
+                raise ValueError('the weight file remembers an object by a false number')
+        file.seek(start)
         return unpickler.load(), unpickler.storages
     except ValueError:
         raise

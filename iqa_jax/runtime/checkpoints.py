@@ -214,11 +214,17 @@ class Checkpoints:
             record = json.loads(artifacts.read(self._record(step)))
         except (artifacts.MissingArtifact, artifacts.DamagedArtifact) as error:
             return str(error).rstrip('.'), {}
-        if record['step'] != step:
-            return f'{self._record(step).name} is that of step {record["step"]}', {}
+        try:
+            files = [(name, digest, size) for name, (digest, size) in record['files'].items()]
+            record['leaves'].items()
+            saved = record['step']
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return 'its record is not that of a checkpoint', {}
+        if saved != step:
+            return f'{self._record(step).name} is that of step {saved}', {}
         self._download(step, record['files'])
         folder = self._local / str(step)
-        for name, (digest, size) in record['files'].items():
+        for name, digest, size in files:
             path = folder / name
             if not path.is_file():
                 return f'{name} is missing', {}

@@ -21,6 +21,7 @@ from iqa_jax.data import (
     sources,
     tables,
 )
+from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, parallel, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import make_data_setup, opening
@@ -28,7 +29,7 @@ from iqa_jax.tasks import make_data_setup, opening
 KEYS = {
     'photos', 'database', 'size', 'types', 'levels', 'types_per_photo', 'split_shares', 'metrics',
     'equalisation', 'knots', 'images', 'photos_per_shard', 'shard', 'estimate_images',
-    'tfds_runner', 'beam_options', 'seed',
+    'tfds_runner', 'beam_options', 'seed', 'decode',
 }  # fmt: skip
 # Who does the work and what is printed beside it change no result.
 NOT_IDENTITY = ('photos', 'shard', 'estimate_images', 'tfds_runner', 'beam_options')
@@ -75,9 +76,10 @@ def _make(
 ) -> tuple[sharing.Shards, shards.Durations]:
     """Makes the shards `mine`, those of this process; (all of them, times of the cells)."""
     durations: shards.Durations = {}
+    shaping = [settings, guarded.identity(config['decode'])]
     number = {shards.path_of(workdir, i): i for i in range(len(groups))}
     # Of the shards of other runs nothing has been read.
-    marks = {path: _mark(groups[i], settings) if i in mine else '' for path, i in number.items()}
+    marks = {path: _mark(groups[i], shaping) if i in mine else '' for path, i in number.items()}
     divided = sharing.Shards(
         marks, config['shard'], lambda path: shards.is_stored(workdir, number[path])
     )
@@ -89,18 +91,21 @@ def _make(
 
     def make(path: Path, mark: str) -> None:
         i = number[path]
-        for kind, cells in shards.make(groups[i], settings, workdir, i, mark).items():
+        for kind, cells in shards.make(groups[i], settings, workdir, i, mark, decode).items():
             durations.setdefault(kind, []).extend(cells)
 
     total = sum(len(groups[i]) for i in mine)
-    with progress.progress(total=total, desc='make_data', unit='photos') as bar:
+    with (
+        guarded.decoding(config['decode']) as decode,
+        progress.progress(total=total, desc='make_data', unit='photos') as bar,
+    ):
         divided.make(make, lambda path: bar.update(len(groups[number[path]])))
     return divided, durations
 
 
-def _mark(photos: list[shards.Photo], settings: dict) -> str:
+def _mark(photos: list[shards.Photo], shaping: list) -> str:
     identities = [[photo.ref_id, photo.sha256 or photo.refused] for photo in photos]
-    return artifacts.fingerprint([settings, identities, stages.code_identity()])
+    return artifacts.fingerprint([*shaping, identities, stages.code_identity()])
 
 
 def _estimate(durations: shards.Durations, config: dict, parts: int) -> str:

@@ -4,12 +4,17 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from iqa_jax import distortions, fr_metrics
-from iqa_jax.data import equalise, shards, sources
+from iqa_jax.data import equalise, kadis_builder, shards, sources
 from iqa_jax.images import io
 from iqa_jax.runtime import parallel, paths
 from iqa_jax.runtime.paths import Path, as_path
 
 READING_THREADS = 4
+KINDS = dict.fromkeys(('types', 'levels', 'size', 'metrics'), (tuple, 'a list or a tuple'))
+KINDS |= dict.fromkeys(('photos', 'images', 'equalisation', 'tfds_runner'), (str, 'text'))
+KINDS |= dict.fromkeys(
+    ('types_per_photo', 'photos_per_shard', 'knots', 'estimate_images'), (int, 'a whole number')
+)
 
 
 def settings(config: dict, workdir: Path) -> dict:
@@ -17,6 +22,12 @@ def settings(config: dict, workdir: Path) -> dict:
 
     Everything is checked here, before hours of work that would end in the same sentence.
     """
+    for key, (kind, want) in KINDS.items():
+        values = config[key] if kind is tuple else [config[key]]
+        if not isinstance(values, list | tuple) or not all(
+            isinstance(x, str | int if kind is tuple else kind) for x in values
+        ):
+            raise ValueError(f'config.{key}={config[key]!r} must be {want}.')
     names = config['types'] or distortions.DISTORTIONS
     numbers = sorted(distortions.get(t).number for t in names)
     for name in config['metrics']:
@@ -44,6 +55,9 @@ def settings(config: dict, workdir: Path) -> dict:
          or (not config['shard'] and parallel.process_count() == 1),
          "'' with config.shard and --distributed; ask for the tfds data set when all shards are "
          'there'),
+        ('tfds_runner', not config['decode']['processes']
+         or config['tfds_runner'] in ('', kadis_builder.LOCAL), "'' or 'local' with "
+         'config.decode.processes, as the processes of Beam decode for themselves'),
     ):  # fmt: skip
         if not good:
             raise ValueError(f'config.{key}={config[key]!r} must be {want}.')

@@ -3,6 +3,7 @@
 from typing import Any
 
 from iqa_jax.data import manifest, records
+from iqa_jax.images import guarded
 from iqa_jax.runtime import paths, stages
 
 # Keys whose values are paths, relative to config.root. What lies there enters a stage's fingerprint
@@ -25,13 +26,21 @@ def begin(config: Any, keys: set[str]) -> tuple[dict, dict]:
       (config with paths joined to root, what identifies the stage: the config without paths).
 
     Raises:
-      ValueError: an unknown or a missing key, with the nearest known one.
+      ValueError: an unknown or a missing key, with the nearest known one; limits of decoding that
+        cannot be.
     """
     plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
     check_keys(plain, keys | {'task', 'root'}, 'config')
-    root = paths.as_path(plain.pop('root'))
+    root = plain.pop('root')
+    if not isinstance(root, str | paths.Path):
+        raise ValueError(f"config.root={root!r} must be a folder, or '' for the current one.")
+    root = paths.as_path(root)
     plain.pop('task')
-    return _resolve(plain, root), _without_paths(plain)
+    given = _without_paths(plain)
+    if 'decode' in plain:
+        guarded.check(plain['decode'])
+        given['decode'] = guarded.identity(plain['decode'])
+    return _resolve(plain, root), given
 
 
 def check_known(config: dict, keys: set[str], where: str) -> None:

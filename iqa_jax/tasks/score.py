@@ -13,7 +13,7 @@ from absl import logging
 
 from iqa_jax.data import exposure, resizing, tables
 from iqa_jax.data.store import ImageStore
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 from iqa_jax.models import tiling
 from iqa_jax.runtime import artifacts, memory, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
@@ -22,7 +22,7 @@ from iqa_jax.training import saved_model
 
 KEYS = {
     'manifest', 'model', 'splits', 'name', 'twin', 'calibrated', 'uncertainty', 'bucket_step',
-    'pixel_limit', 'batch_size', 'shard_size', 'shard', 'resize',
+    'pixel_limit', 'batch_size', 'shard_size', 'shard', 'resize', 'decode',
 }  # fmt: skip
 COMPANIONS = {'twin': 'disagreement', 'uncertainty': 'std'}  # key of the config -> further column
 
@@ -53,7 +53,6 @@ def run(config: dict, workdir: str | Path) -> dict:
         return summary
     start = time.monotonic()
     model = saved_model.load(config['model'])
-    store = ImageStore(columns, resize=config['resize'])
     model.check(**{key: config[key] for key in ('calibrated', 'uncertainty', 'twin')})
 
     def make(path: Path, mark: str) -> None:
@@ -62,7 +61,9 @@ def run(config: dict, workdir: str | Path) -> dict:
         tables.write(path, table, {'quarantine': bad}, mark)
         artifacts.crash_point('score.shard')
 
-    scored = score_shards.made(shards, rows, make)
+    with guarded.decoding(config['decode']) as decode:
+        store = ImageStore(columns, resize=config['resize'], decode=decode)
+        scored = score_shards.made(shards, rows, make)
     if shards.part:
         return score_shards.finish_part(stage, shards, rows, scored, start)
     return _join(stage, shards, model, columns, config, workdir, scored, start)

@@ -13,13 +13,14 @@ from absl import logging
 
 from iqa_jax import fr_metrics
 from iqa_jax.data import pairs, tables
+from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, memory, parallel, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
 from iqa_jax.tasks import opening
 
 KEYS = {
     'pairs', 'references', 'distorted', 'metrics', 'policy', 'batch_size', 'waiting_mib', 'threads',
-    'shard_size', 'shard',
+    'shard_size', 'shard', 'decode',
 }  # fmt: skip
 AT_ONCE = memory.AtOnce('pairs', 'config.batch_size')
 
@@ -52,11 +53,14 @@ def run(config: dict, workdir: str | Path) -> dict:
     if (summary := (stage.part(shards.part) if shards.part else stage).done()) is not None:
         return summary
     start = time.monotonic()
-    with progress.progress(total=n, desc='score_pairs', unit='pairs') as bar:
+    with (
+        guarded.decoding(config['decode']) as decode,
+        progress.progress(total=n, desc='score_pairs', unit='pairs') as bar,
+    ):
 
         def make(path: Path, mark: str) -> None:
             part = tables.select(columns, rows[path])
-            table, bad = _score(part, members, config, bar.update)
+            table, bad = _score(part, members, config, decode, bar.update)
             tables.write(path, table, {'quarantine': bad}, mark)
             artifacts.crash_point('score_pairs.shard')
 
@@ -166,6 +170,7 @@ def _score(
     part: tables.Table,
     members: list[fr_metrics.Metric],
     config: dict,
+    decode: guarded.Decode,
     advance: Callable[[int], object],
 ) -> tuple[tables.Table, list[dict]]:
     """Scores of the pairs of a shard in their order, and quarantine entries of the others."""
@@ -174,7 +179,7 @@ def _score(
     bad: dict[int, str] = {}
     batched = 0
     limits = (config['batch_size'], config['threads'], config['waiting_mib'])
-    for rows, references, distorted in pairs.batches(part, *limits, bad):
+    for rows, references, distorted in pairs.batches(part, *limits, bad, decode):
         try:
             found = [*_values(score, references, distorted)]
         except ValueError as error:

@@ -29,6 +29,7 @@ CONFIG = {
     'tfds_runner': 'local',
     'beam_options': (),
     'seed': 0,
+    'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
 }
 READ = """
 import sys

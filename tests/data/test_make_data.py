@@ -30,6 +30,7 @@ CONFIG = {
     'tfds_runner': '',
     'beam_options': (),
     'seed': 0,
+    'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
 }
 
 
@@ -201,6 +202,16 @@ def test_pixels_and_scores_do_not_depend_on_the_other_photographs(run, photos):
         ({'knots': 0}, 'config.knots=0 must be 2 or more'),
         ({'estimate_images': -5}, 'config.estimate_images=-5 must be 0 or more'),
         ({'metrics': ('gsmd',)}, 'gsmd'),
+        ({'levels': 3}, 'config.levels=3 must be a list or a tuple'),
+        ({'types': ({},)}, 'config.types=.* must be a list or a tuple'),
+        ({'knots': None}, 'config.knots=None must be a whole number'),
+        ({'photos': 7}, 'config.photos=7 must be text'),
+        ({'root': 7}, 'config.root=7 must be a folder'),
+        ({'decode': {'processes': 1}}, 'config.decode needs the keys'),
+        (
+            {'decode': {'processes': 1, 'seconds': 1, 'memory_mib': 99}, 'tfds_runner': 'Direct'},
+            'as the processes of Beam decode for themselves',
+        ),
     ],
 )
 def test_a_config_that_cannot_be_is_refused_before_any_work(stage, tmp_path, changes, said):

@@ -161,17 +161,17 @@ def test_pairs_that_wait_are_bounded(picture):
     assert [rows for rows, _, _ in found] == [[i] for i in range(len(files))]
 
 
-def test_a_reference_of_consecutive_pairs_is_decoded_once(picture, monkeypatch):
-    decoded, lock, decode = [], threading.Lock(), io.decode
+def test_a_reference_of_consecutive_pairs_is_decoded_once(picture):
+    decoded, lock = [], threading.Lock()
 
     def counting(file):
         with lock:
             decoded.append(Path(file).name)
-        return decode(file)
+        return io.decode(file)
 
-    monkeypatch.setattr(pairs.io, 'decode', counting)
     files = [(picture(f'r{i}.png'), picture(f'd{i}_{j}.png')) for i in range(20) for j in range(5)]
-    assert sum(len(rows) for rows, _, _ in pairs.batches(columns_of(files), 4, 3, 1, {})) == 100
+    found = pairs.batches(columns_of(files), 4, 3, 1, {}, counting)
+    assert sum(len(rows) for rows, _, _ in found) == 100
     assert len(decoded) == 120 and len({*decoded}) == 120
 
 

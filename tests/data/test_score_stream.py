@@ -6,7 +6,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_jax.data import score_stream, tables
+from iqa_jax.data import parquet_statistics, score_stream, tables
 from iqa_jax.runtime import artifacts
 
 
@@ -65,13 +65,38 @@ def test_a_file_of_ours_is_verified_and_describes_its_columns(tmp_path):
         score_stream.Table(path).described()
 
 
-def test_statistics_of_a_file_are_its_columns_extremes(table, tmp_path):
+@pytest.mark.parametrize('ours', [True, False])
+def test_statistics_of_a_file_are_its_columns_extremes(table, tmp_path, ours):
     path = tmp_path / 'scores.parquet'
-    pq.write_table(table, path, row_group_size=130)
     a = table['a'].to_numpy()
-    assert score_stream.Table(path).extremes(['a'])['a'] == (a.min(), a.max())
-    pq.write_table(table, path, write_statistics=False)
+    for options, expected in (
+        ({'row_group_size': 130}, (a.min(), a.max())),
+        ({'write_statistics': False}, None),
+    ):
+        pq.write_table(table, path, **options)
+        if ours:
+            artifacts.commit(path, path.read_bytes())
+        found = score_stream.Table(path).extremes(['a'])
+        assert (found and found['a']) == expected
+
+
+def test_statistics_that_end_the_process_that_asks_are_none(table, tmp_path, monkeypatch):
+    """As Arrow does for some damaged footers; the reading of the file itself is safe."""
+    path = tmp_path / 'scores.parquet'
+    pq.write_table(table, path)
+    assert score_stream.Table(path).extremes(['a']) is not None
+    monkeypatch.setattr(parquet_statistics, 'CODE', 'import os; os.abort()')
     assert score_stream.Table(path).extremes(['a']) is None
+
+
+def test_statistics_of_a_file_of_ours_need_its_digest(tmp_path):
+    path = tmp_path / 'scores.parquet'
+    tables.write(path, {'image_id': np.array(['x', 'y'], object), 'a': np.float32([1, 2])})
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(artifacts.DamagedArtifact):
+        score_stream.Table(path).extremes(['a'])
 
 
 def test_bad_tables_get_one_sentence(table, tmp_path):

@@ -116,5 +116,25 @@ def test_manifest_refuses_double_ids_unknown_splits_and_text_for_numbers():
     with pytest.raises(ValueError, match="split 'dev'; use train, val, test or pool"):
         manifest.complete(odd, 'm.csv')
     empty = {'image_id': np.array(['a', 'b'], object), 'mos': np.array(['3', ''], object)}
-    with pytest.raises(ValueError, match=r'm\.csv has something that is no number in column mos'):
+    with pytest.raises(ValueError, match=r'm\.csv: column mos has something that is no number'):
         manifest.complete(empty, 'm.csv')
+
+
+def test_numbers_too_large_for_64_bits_are_read_and_names_with_returns_are_quoted(tmp_path):
+    path = tmp_path / 'scores.csv'
+    path.write_text(f'image_id,mine\na,{2**70}\nb,-1\n')
+    assert tables.read(path)[0]['mine'].tolist() == [float(2**70), -1.0]
+    ids = np.array(['line\nfeed', 'carriage\rreturn', 'both\r\n', 'plain'], object)
+    tables.write(tmp_path / 'names.csv', {'image_id': ids})
+    assert tables.read(tmp_path / 'names.csv')[0]['image_id'].tolist() == ids.tolist()
+    entries = [{'file': name, 'reason': f'{name} is odd'} for name in ids]
+    (tmp_path / 'quarantine.csv').write_bytes(tables.quarantine_csv(entries))
+    assert tables.read(tmp_path / 'quarantine.csv')[0]['file'].tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize('value', [np.nan, 2**40, 1.5, -np.inf])
+@pytest.mark.parametrize('name', ['type', 'level', 'votes'])
+def test_numbers_that_a_column_of_the_manifest_cannot_hold_are_refused(name, value):
+    columns = {'image_id': np.array(['a', 'b'], object), name: np.array([1, value])}
+    with pytest.raises(ValueError, match=f'm.csv: column {name} has .* no whole number of 4 bytes'):
+        manifest.complete(columns, 'm.csv')

@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import struct
 import sys
+import time
 import types
 import zipfile
 
@@ -215,6 +216,24 @@ def test_a_file_that_wants_to_run_something_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'evil\.pth: .* wants to load \w+\.system'):
         torch_file.read_state_dict(tmp_path / 'evil.pth')
     assert not (tmp_path / 'owned').exists()
+
+
+@pytest.mark.parametrize(
+    ('code', 'sentence'),
+    [
+        (b'\x80\x02Nr\xff\xff\xff\x0f.', 'remembers an object by a false number'),
+        # Lists of lists of one list: short as a pickle, endless when written out.
+        (b'\x80\x02]' + b'q\0h\0\x86' * 60 + b'Q.', 'refers to an unknown object'),
+    ],
+)
+def test_a_small_pickle_fills_neither_memory_nor_time(tmp_path, code, sentence):
+
+    with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w') as archive:
+        archive.writestr('model/data.pkl', code)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=sentence):
+        torch_file.read_state_dict(tmp_path / 'bomb.pth')
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize('write', [write_zip, write_legacy])

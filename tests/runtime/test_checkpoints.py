@@ -176,6 +176,15 @@ def test_what_the_disk_does_not_take_is_one_sentence(two_steps, monkeypatch, cap
     assert_equal(restore(two_steps)[1], make_state(30))
 
 
+@pytest.mark.parametrize(
+    'record', [5, [], None, {}, {'files': 3}, {'files': {'a': 1}}, {'files': {}, 'leaves': 0}]
+)
+def test_an_intact_record_of_something_else_is_damage(two_steps, record, caplog):
+    artifacts.commit(two_steps / 'step_20.json', artifacts.canonical_json(record).encode())
+    assert restore(two_steps)[0] == 10
+    assert 'step 20' in caplog.text and 'its record is not that of a checkpoint' in caplog.text
+
+
 def test_unfinished_steps_do_not_exist(two_steps, caplog):
     (two_steps / 'steps' / '30').mkdir()
     shutil.copytree(two_steps / 'steps' / '20', two_steps / 'steps' / '40')

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from configs import score as score_defaults
+from configs import score_pairs as pairs_defaults
 from iqa_jax.data import manifest, tables
 from iqa_jax.images import io
-from iqa_jax.tasks import evaluate, gmad, make_data, score, study
+from iqa_jax.tasks import evaluate, gmad, make_data, score, score_pairs, study
 
 DATA = {
     'task': 'make_data',
@@ -32,6 +33,7 @@ DATA = {
     'tfds_runner': '',
     'beam_options': (),
     'seed': 0,
+    'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
 }
 SMOKE = ('--config', 'configs/quickstart.py:smoke')
 STOP_AFTER_DATA = '--config.order=("data",)'
@@ -133,6 +135,7 @@ def score_config(folder, **changes):
         'batch_size': 8,
         'shard_size': 16,
         'shard': '',
+        'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
     } | changes
 
 
@@ -351,3 +354,48 @@ def test_gmad_takes_one_role_and_images_again_where_the_config_says_so(smoke, tm
     assert len(set(images)) < len(images)
     with pytest.raises(ValueError, match='roles must be'):
         gmad.run(gmad_config(smoke, roles=('judge',)), tmp_path / 'out')
+
+
+def test_children_decode_what_this_process_does_and_finished_work_is_kept(smoke, tmp_path, capsys):
+    summaries, found = {}, {}
+    for processes in (0, 2):
+        limits = {'processes': processes, 'seconds': 20.0, 'memory_mib': 2048}
+        config = score_config(smoke, decode=limits)
+        summaries[processes] = score.run(config, tmp_path / f'p{processes}')
+        found[processes] = tables.read(tmp_path / f'p{processes}/scores.parquet')[0]
+    np.testing.assert_array_equal(found[0]['quality'], found[2]['quality'])
+    # Who decodes is no reason to score again, other limits are.
+    assert score.run(config | {'decode': limits | {'processes': 1}}, tmp_path / 'p0')
+    assert 'score: up to date' in capsys.readouterr().err
+    score.run(config | {'decode': limits | {'seconds': 30.0}}, tmp_path / 'p0')
+    assert 'up to date' not in capsys.readouterr().err
+
+
+def test_a_picture_beyond_the_limits_of_a_child_is_quarantined_in_every_stage(smoke, tmp_path):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (5000, 5000), np.uint8)
+    Image.fromarray(noise).save(photos / 'large.png')
+    small = np.random.default_rng(1).integers(0, 256, (96, 128, 3), np.uint8)
+    (photos / 'small.png').write_bytes(io.encode_png(small))
+    limits = {'processes': 1, 'seconds': 20.0, 'memory_mib': 64}
+    reason = 'needs more than 64 MiB to be decoded'
+
+    def reasons(folder):
+        return tables.read(tmp_path / folder / 'quarantine.csv')[0]['reason'].tolist()
+
+    summary = make_data.run(DATA | {'photos': str(photos), 'decode': limits}, tmp_path / 'data')
+    assert summary['photos'] == 1 and reason in reasons('data')[0]
+    ids = np.array(['large', 'small'], object)
+    files = np.array([str(photos / f'{name}.png') for name in ids], object)
+    tables.write(tmp_path / 'all.csv', {'image_id': ids, 'file': files})
+    config = score_config(smoke, manifest=str(tmp_path / 'all.csv'), splits=('pool',))
+    summary = score.run(config | {'decode': limits}, tmp_path / 'score')
+    assert summary['images'] == 1 and f'{photos}/large.png' in reasons('score')[0]
+    assert reason in reasons('score')[0]
+    columns = {'image_id': ids, 'reference': files, 'distorted': files}
+    tables.write(tmp_path / 'pairs.csv', columns)
+    config = pairs_defaults.get_config('smoke').to_dict() | {'references': '', 'distorted': ''}
+    config |= {'pairs': str(tmp_path / 'pairs.csv'), 'decode': limits}
+    summary = score_pairs.run(config, tmp_path / 'pairs')
+    assert summary['pairs'] == 1 and reason in reasons('pairs')[0]

@@ -193,6 +193,7 @@ def test_the_score_stage_reads_any_size_and_writes_the_spread(folder, exported, 
         'calibrated': True, 'uncertainty': True, 'bucket_step': 64, 'pixel_limit': 2**21,
         'resize': '',
         'batch_size': 4, 'shard_size': 8, 'shard': '',
+        'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
     }  # fmt: skip
     summary = score.run(wanted, tmp_path / 'out')
     assert summary['images'] == N - 1 and summary['quarantined'] == 1

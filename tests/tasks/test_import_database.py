@@ -55,6 +55,7 @@ def test_its_pairs_are_those_that_score_pairs_reads(run, tmp_path):
     config = {'task': '', 'root': '', 'pairs': str(workdir / 'pairs.csv'), 'references': ''}
     config |= {'distorted': '', 'metrics': ('gmsd',), 'policy': 'safe', 'batch_size': 8}
     config |= {'waiting_mib': 1, 'threads': 1, 'shard_size': 32, 'shard': ''}
+    config |= {'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048}}
     assert score_pairs.run(config, tmp_path / 'scored')['pairs'] == 20
     scores = tables.read(tmp_path / 'scored/scores.parquet')[0]
     row = table['image_id'].tolist().index('kadid10k__I02_11_04')

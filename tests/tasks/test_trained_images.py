@@ -19,6 +19,7 @@ def score_split(
         'splits': (split,), 'name': 'mine', 'twin': False, 'calibrated': False,
         'uncertainty': False, 'bucket_step': 64, 'pixel_limit': 2**21, 'batch_size': 8,
         'shard_size': 64, 'shard': '', 'resize': '',
+        'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
     } | changes  # fmt: skip
     score.run(config, workdir)
     return tables.read(workdir / 'scores.parquet')[0]
