@@ -27,6 +27,8 @@ def get_config(arg: str = '') -> ConfigDict:
                 'pooling': 'grid5' if arg == 'wide' else 'mean_std',  # | 'mean' | 'grid5' | 'gap'
                 'preprocess': None,  # | imagenet | lite | half, where a weight file asks for it
             },
+            # Above 0 pictures are decoded in child processes, each file within the limits.
+            'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
             'batch_size': 4,
             'shard_size': 16 if smoke else 256,
             'shard': '',  # 'i/n' does every n-th shard from the i-th and joins nothing

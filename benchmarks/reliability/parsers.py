@@ -211,7 +211,7 @@ def configs_of(fuzz: Fuzz) -> dict[str, tuple[int, Callable]]:
     from configs import make_data, score, score_pairs
     from iqa_jax import main
     from iqa_jax.images import guarded
-    from iqa_jax.runtime import stages
+    from iqa_jax.runtime import sharing, stages
     from iqa_jax.study import plan, texts
     from iqa_jax.tasks import make_data as task_of_data
     from iqa_jax.tasks import make_data_setup, opening
@@ -295,7 +295,7 @@ def configs_of(fuzz: Fuzz) -> dict[str, tuple[int, Callable]]:
     return {
         'check_config': (200, nested), 'stage config': (100, begin),
         'make_data config': (20, settings),
-        'config.decode': (60, decode), 'shard': (30, lambda: make_data_setup.share(fuzz.text(4))),
+        'config.decode': (60, decode), 'shard': (30, lambda: sharing.share(fuzz.text(4))),
         'study plan': (15, planned), 'study texts': (60, words), 'command line': (1, command),
     }  # fmt: skip
 

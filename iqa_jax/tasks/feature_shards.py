@@ -8,12 +8,13 @@ import numpy as np
 from iqa_jax import models
 from iqa_jax.data import features, tables
 from iqa_jax.data.store import ImageStore
+from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, memory, parallel, sharing, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening, score_shards, train_setup
 from iqa_jax.training import extraction, saved_model
 
-KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size', 'shard'}
+KEYS = {'manifest', 'model', 'splits', 'features', 'batch_size', 'shard_size', 'shard', 'decode'}
 FEATURE_KEYS = {'backbone', 'pooling', 'preprocess'}
 AT_ONCE = memory.AtOnce('images', 'config.batch_size')
 
@@ -44,8 +45,7 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
         return summary
     start = time.monotonic()
     variables = extraction.load(config['model'], wanted['backbone'], wanted['preprocess'])
-    placed, store = parallel.place(variables), ImageStore(columns)
-    shape = extraction.shape(**wanted)
+    placed, shape = parallel.place(variables), extraction.shape(**wanted)
 
     def make(path: Path, mark: str) -> None:
         parallel.pad_afresh()
@@ -56,7 +56,9 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
         features.write_shard(path, ids, vectors, bad, mark)
         artifacts.crash_point('score.shard')
 
-    extracted = score_shards.made(shards, rows, make)
+    with guarded.decoding(config['decode']) as decode:
+        store = ImageStore(columns, decode=decode)
+        extracted = score_shards.made(shards, rows, make)
     if shards.part:
         return score_shards.finish_part(stage, shards, rows, extracted, start)
     about = wanted | {'preprocess': reads, 'extractor': extraction.digest(variables)}

@@ -64,6 +64,7 @@ def extract_config(folder, pooling: str = 'mean_std', **changes) -> dict:
     return {
         'task': 'score', 'root': str(folder), 'manifest': 'all.parquet', 'model': 'model',
         'splits': ('train', 'val'), 'batch_size': 2, 'shard_size': 5, 'shard': '',
+        'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
         'features': {'backbone': 'tiny', 'pooling': pooling, 'preprocess': None},
     } | changes  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_features_of_a_weight_file(weight_file, tmp_path):
     config = {
         'task': 'score', 'root': str(tmp_path), 'manifest': 'all.parquet', 'splits': ('train',),
         'model': weight_file.name, 'features': wanted, 'batch_size': 2, 'shard_size': 2,
-        'shard': '',
+        'shard': '', 'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"ones\.safetensors: .*preprocess='lite'"):
         score.run(config, tmp_path / 'out')
