@@ -16,7 +16,7 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from iqa_jax.runtime import encoding, endings, parallel, stages
+from iqa_jax.runtime import artifacts, encoding, endings, parallel, stages
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file('config', help_string='Config file, FILE.py or FILE.py:ARGUMENT.')
@@ -50,6 +50,9 @@ def _run() -> tuple[int, str]:
         )
         # After JAX, whose own handler of SIGTERM would only take a note of it.
         signals.listen(parallel.end)
+        if FLAGS.distributed:
+            mine = [str(FLAGS.config), stages.code_identity()]
+            parallel.check_alike(artifacts.fingerprint(mine))
         task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
         summary = task.run(FLAGS.config, FLAGS.workdir)
         signals.leave_at_once()

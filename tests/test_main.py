@@ -99,7 +99,24 @@ os.kill(os.getpid(), signal.SIGTERM)
 while True:
     pass
 """
+# The main thread waits, in a library, for a process that never joins.
+JOINING = TERMINATED.replace(
+    'app.run',
+    """import threading
+threading.Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+from iqa_jax.runtime import signals
+signals.leave_at_once()
+app.run""",
+)
+# Nobody reads what it says any more, as when `| tee` was stopped first.
+UNHEARD = """
+import os
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 2)
+"""
 AGAIN = 'run the same command to continue'
+PEERS = ['--coordinator_address=127.0.0.1:1', '--num_processes=2', '--process_id=1']
 
 
 @pytest.fixture
@@ -130,6 +147,9 @@ def test_command_lines(config_file, tmp_path):
         (['-c', DEAF], [config, work], 143, AGAIN),
         (['-c', CHANGED], [config, work], 143, AGAIN),
         (['-c', FORKED], [config, work], 0, ''),
+        (['-c', JOINING], [config, work, '--distributed', *PEERS], 143, AGAIN),
+        (['-c', UNHEARD + TERMINATED], [config, work], 143, ''),
+        (['-c', UNHEARD + DEAF], [config, work], 143, ''),
         (['-c', BEFORE], [], 143, AGAIN),
         (['-c', BEFORE.replace('SIGTERM', 'SIGINT')], [], 130, AGAIN),
     ]

@@ -1,5 +1,6 @@
 """What a run says when an exception ends it."""
 
+import contextlib
 import signal
 import sys
 import traceback
@@ -38,4 +39,5 @@ def say(sentence: str) -> None:
     if sentence == signals.STOPPED:
         signals.say_stopped()
     else:
-        print(sentence, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads any more
+            print(sentence, file=sys.stderr, flush=True)

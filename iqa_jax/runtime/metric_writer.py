@@ -67,14 +67,15 @@ class MetricWriter:
             logging.info('%s: %d rows after step %d dropped.', self._path, dropped, step)
 
     def _set_aside(self, step: int, old: bytes) -> None:
-        aside = self._path.with_name(f'{self._path.stem}.damaged{self._path.suffix}')
-        if old:
-            artifacts.write(aside, old)
+        said = '%s is missing or damaged: the rows up to step %d are not in the new one'
+        if not old:
+            logging.warning(f'{said}.', self._path, step)
+            return
+        digest = hashlib.sha256(old).hexdigest()[:8]
+        aside = self._path.with_name(f'{self._path.stem}.damaged_{digest}{self._path.suffix}')
+        artifacts.write(aside, old)
         self._path.unlink(missing_ok=True)
-        logging.warning(
-            '%s is missing or damaged: the rows up to step %d are not in the new one; what is left '
-            'of it is %s.', self._path, step, aside,
-        )  # fmt: skip
+        logging.warning(f'{said}; what is left of it is %s.', self._path, step, aside)
 
     def close(self) -> None:
         """Flushes what TensorBoard's writer still holds."""

@@ -18,6 +18,7 @@ from iqa_jax.runtime.processes import (  # noqa: F401  other rooms know this fil
     alone,
     barrier,
     blame,
+    check_alike,
     check_same,
     end,
     exchange,

@@ -175,6 +175,15 @@ def agree(value: bool) -> bool:
     return exchange(str(int(value)).encode())[0] == b'1'
 
 
+def check_alike(digest: str) -> None:
+    """Raises a ValueError in every process when the digest is not the same in all of them."""
+    if len(set(exchange(digest.encode()))) > 1:
+        raise ValueError(
+            'The processes have different configs, inputs or versions; start all with the same '
+            'command, --workdir and installation.'
+        )
+
+
 def check_same(value: int, what: str) -> None:
     """Raises a ValueError in every process when `value` is not the same in all of them."""
     values = [int(found) for found in exchange(str(int(value)).encode())]

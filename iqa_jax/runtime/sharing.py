@@ -8,6 +8,7 @@ from typing import Any
 from iqa_jax.runtime import artifacts, parallel
 
 POLL_SECONDS = 0.5
+SEEN_SECONDS = 60.0  # until a file of another machine is seen on a shared disk
 
 
 def on_main(run: Callable) -> Callable:
@@ -61,7 +62,11 @@ class Shards:
         self._writer = f'part{part}of{parts}_{parallel.process_index()}' if shard else None
 
     def left(self) -> list:
-        """The unfinished shards that this process has to make, as process 0 found them."""
+        """The unfinished shards that this process has to make, as process 0 found them.
+
+        Raises a ValueError where the processes do not mean the same shards.
+        """
+        parallel.check_alike(artifacts.fingerprint([self.part, *self._marks.values()]))
         unfinished = parallel.from_main(
             lambda: [i for i, path in enumerate(self.paths) if not self._is_done(path)]
         )
@@ -71,7 +76,9 @@ class Shards:
     def make(
         self, work: Callable[[Any, str], Any], advance: Callable[[Any], Any] = lambda path: None
     ) -> list:
-        """Calls `work(path, mark)`, which commits the shard, for each of `left`; then returns them.
+        """Calls `work(path, mark)`, which commits the shard, for each of `left`.
+
+        It returns these when all processes are through; one that dies ends the others by itself.
 
         Args:
           work: makes a shard.
@@ -82,12 +89,22 @@ class Shards:
             for path in own:
                 work(path, self._marks[path])
                 advance(path)
+        parallel.barrier('the end of the shards')
         return own
 
     def wait(self) -> None:
-        """Until the files of all processes are there; one that dies ends the others by itself."""
+        """After `make`: until this process sees the files of the others, too.
+
+        Raises a ValueError for a shard that stays away.
+        """
+        until = time.monotonic() + SEEN_SECONDS
         for path in self.paths:
             while not artifacts.is_current(path, self._marks[path]):
+                if time.monotonic() > until:
+                    raise ValueError(
+                        f'{path} is not what this run wrote; see that no other run writes to the '
+                        'same --workdir, and run the same command again.'
+                    )
                 time.sleep(POLL_SECONDS)
 
     def _is_done(self, path: Any) -> bool:

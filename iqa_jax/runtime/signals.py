@@ -1,5 +1,6 @@
 """How a run hears that it shall stop, and that it ends in seconds wherever it is."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -14,6 +15,8 @@ _PAUSE = 0.05  # seconds until a signal is sent again
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 _said = threading.Lock()
 _heard = 0
+_at_once = True  # there is nothing to end in good order
+_end: Callable[[int, str], None] | None = None
 
 
 def listen(end: Callable[[int, str], None]) -> None:
@@ -27,19 +30,21 @@ def listen(end: Callable[[int, str], None]) -> None:
     Args:
       end: ends one of several processes with an exit code and a sentence, and returns otherwise.
     """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    # What a forked child is sent is not meant for this process.
-    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
-    threading.Thread(target=_watch, args=(reading, end), name='stop watcher', daemon=True).start()
+    global _at_once, _end
+    _at_once, _end = False, end
     _handle(_interrupt)
     sys.unraisablehook = _hear_again
 
 
 def leave_at_once() -> None:
-    """From now on either signal ends the process at once: before a run, and when it has ended."""
-    sys.stdout.flush()
+    """From now on either signal ends the process at once: before a run, and when it has ended.
+
+    Also where the main thread cannot hear, as while it waits for other processes to join.
+    """
+    global _at_once
+    _at_once = True
+    with contextlib.suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()
     _handle(_leave)
 
 
@@ -51,10 +56,12 @@ def heard() -> int:
 def say_stopped() -> None:
     """Prints the sentence, once in the life of the process."""
     if _said.acquire(blocking=False):
-        os.write(2, f'{STOPPED}\n'.encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f'{STOPPED}\n'.encode())
 
 
 def _handle(handler: Any) -> None:
+    signal.set_wakeup_fd(_watcher(), warn_on_full_buffer=False)
     for number in _NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs have it
             signal.signal(number, handler)
@@ -71,12 +78,25 @@ def _leave(number: int, frame: object) -> NoReturn:
     os._exit(128 + number)
 
 
-def _watch(reading: int, end: Callable[[int, str], None]) -> None:
-    """Ends the process GRACE seconds after a signal, which it hears from the system itself."""
+@functools.cache
+def _watcher() -> int:
+    """Starts the thread that hears signals from the system itself; where it hears them."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    # What a forked child is sent is not meant for this process.
+    os.register_at_fork(after_in_child=functools.partial(signal.set_wakeup_fd, -1))
+    threading.Thread(target=_watch, args=(reading,), name='stop watcher', daemon=True).start()
+    return writing
+
+
+def _watch(reading: int) -> None:
+    """Ends the process after a signal: at once, or when a run has had GRACE seconds."""
     while (number := os.read(reading, 1)[0]) not in _NUMBERS:
         pass
-    threading.Event().wait(GRACE)
-    end(128 + number, STOPPED)
+    if not _at_once:
+        threading.Event().wait(GRACE)
+        if _end is not None:
+            _end(128 + number, STOPPED)
     _leave(number, None)
 
 

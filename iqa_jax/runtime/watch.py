@@ -130,7 +130,7 @@ class Watch:
 
     def _others_ended(self) -> list[int]:
         """Processes that have ended before the work was done."""
-        early = [i for i, end in self._ends.items() if end['code'] not in DONE]
+        early = [i for i, end in list(self._ends.items()) if end['code'] not in DONE]
         return sorted(i for i in early if i != self._index)
 
     def _adopted(self, index: int) -> tuple[int, str]:
@@ -160,9 +160,7 @@ class Watch:
         publisher.join(GRACE_SECONDS)
         if sentence and not self._is_said(code, sentence, adopted):
             _say(sentence)
-        if self._index == 0:
-            self._wait_for_others(code)
-        _leave(code)
+        _leave(code if self._index else self._wait_for_others(code))
 
     def _publish(self, end: dict) -> None:
         with contextlib.suppress(Exception):  # the store went with process 0
@@ -179,19 +177,20 @@ class Watch:
             time.sleep(BEAT_SECONDS / 10)
         return False
 
-    def _wait_for_others(self, code: int) -> None:
-        """Process 0 goes last: without its store the others would be aborted."""
+    def _wait_for_others(self, code: int) -> int:
+        """Process 0 goes last: without its store the others would be aborted. The exit code."""
         start = time.monotonic()
         while len(self._ends) < self._count:
             if code in DONE:  # the others may still write what only they write
                 silent = self._silent(LOST_SECONDS)
                 if silent is not None:
                     _say(self._lost(silent))
-                    break
+                    return 1
             elif time.monotonic() - start > GRACE_SECONDS + LINGER_SECONDS:
                 break
             time.sleep(BEAT_SECONDS / 10)
         time.sleep(BEAT_SECONDS / 2)
+        return code
 
     def _aborted(self) -> NoReturn:
         """JAX aborts when the service is gone; the thread that calls this is not one of ours."""
@@ -244,11 +243,13 @@ def _answers(address: str) -> bool:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads any more
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def _leave(code: int) -> NoReturn:
     """A normal exit would wait for the other processes, and abort without them."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)

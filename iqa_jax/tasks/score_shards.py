@@ -20,6 +20,9 @@ def divided(
     stage: stages.Stage, columns: tables.Table, config: dict, workdir: Path, suffix: str
 ) -> tuple[dict[Path, np.ndarray], sharing.Shards]:
     """Path of every shard of config.shard_size images -> its rows, and how they are divided."""
+    for key in ('batch_size', 'shard_size'):
+        if config[key] < 1:
+            raise ValueError(f'config.{key}={config[key]} is too small; it is at least 1.')
     n, size = len(columns['image_id']), config['shard_size']
     rows = {
         workdir / 'shards' / f'{first:09d}{suffix}': np.arange(first, min(first + size, n))

@@ -74,6 +74,7 @@ def main(folder: pathlib.Path, address: str, count: int, index: int) -> None:
     for call in (
         lambda: parallel.check_same(index, 'the number'),
         lambda: parallel.barrier(f'place {min(index, 1)}'),
+        lambda: sharing.Shards({folder / 'x': f'of config {min(index, 1)}'}).make(make),
     ):
         try:
             call()

@@ -51,7 +51,8 @@ def test_a_log_that_is_not_the_one_of_the_checkpoint_is_set_aside_and_said(tmp_p
     log.write_bytes(whole.replace(b'0.25', b'0.35'))  # still a row
     writer.rewind(1, mark)
     assert not log.exists()
-    assert b'0.35' in (tmp_path / 'metrics.damaged.jsonl').read_bytes()
+    (aside,) = tmp_path.glob('metrics.damaged_*.jsonl')
+    assert b'0.35' in aside.read_bytes()
     assert f'{log} is missing or damaged: the rows up to step 1' in caplog.text
     caplog.clear()
     writer.rewind(1, mark)  # it is missing now

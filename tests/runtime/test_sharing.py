@@ -60,12 +60,13 @@ def test_fewer_shards_than_processes_are_each_made_once(reports):
 
 
 def test_all_processes_raise_what_process_0_raises(reports):
-    wrong, missing, odd, unlike, elsewhere = reports[0]['errors']
+    wrong, missing, odd, unlike, elsewhere, other = reports[0]['errors']
     assert wrong == ['ValueError', 'wrong']
     assert missing == ['FileNotFoundError', "[Errno 2] no file: 'a.txt'"]
     assert odd[1] == 'this and that'
     assert 'disagree on the number: [0, 1, 2, 3]' in unlike[1]
     assert 'different places: place 0, place 1' in elsewhere[1]
+    assert 'have different configs, inputs or versions' in other[1]
     for report in reports[1:]:
         assert [sentence for _, sentence in report['errors']] == [
             sentence for _, sentence in reports[0]['errors']
@@ -88,6 +89,16 @@ def test_a_part_of_the_shards_is_made_by_a_run_of_its_own(tmp_path):
     assert [path.name for path in whole.left()] == ['0', '2', '4']
     damaged = sharing.Shards(marks, '1/2', ready=lambda path: path.name != '3')
     assert [path.name for path in damaged.left()] == ['3']
+
+
+def test_a_shard_that_another_run_has_replaced_ends_the_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, 'SEEN_SECONDS', 0.0)
+    shards = sharing.Shards({tmp_path / 'a': 'ours'})
+    shards.make(lambda path, mark: artifacts.commit(path, b'', fingerprint=mark))
+    shards.wait()
+    artifacts.commit(tmp_path / 'a', b'', fingerprint='of another run')
+    with pytest.raises(ValueError, match='/a is not what this run wrote; see that no other run'):
+        shards.wait()
 
 
 @pytest.mark.parametrize('shard', ['2/2', '-1/2', 'a/b', '1', '0/0'])

@@ -144,9 +144,11 @@ def score_config(folder, **changes):
     [
         ({'resize': 'half'}, r"config\.resize='half'; use one of '', 'unique'"),
         ({'resize': 'unique', 'calibrated': True}, 'but calibrations are of images as they are'),
+        ({'batch_size': -1}, r'config\.batch_size=-1 is too small; it is at least 1'),
+        ({'shard_size': -1}, r'config\.shard_size=-1 is too small; it is at least 1'),
     ],
 )
-def test_a_rule_of_resizing_that_cannot_be_is_a_sentence(smoke, tmp_path, changes, sentence):
+def test_values_that_cannot_be_are_a_sentence(smoke, tmp_path, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         score.run(score_config(smoke, **changes), tmp_path)
 
