@@ -143,10 +143,12 @@ def _model(band: jax.Array, drop: int) -> tuple[jax.Array, jax.Array]:
     # variance changes by the change of the covariance along its axis.
     values, axes = jnp.linalg.eigh(jax.lax.stop_gradient(covariance))
     variances = (axes * _dot(covariance, axes)).sum(-2)
+    # Rows that give the samples of a block variance 1 each, and their slope: what they change by
+    # to first order. The inverse itself, as a quadratic form, would cancel most of its digits.
     floor = jnp.maximum(SINGULAR * values[..., -1:], 1e-9)
-    inverse = _dot(axes / jnp.maximum(values, floor)[..., None, :], axes.swapaxes(-1, -2))
-    # One Newton step, which brings the slope of the inverse back.
-    inverse = 2 * inverse - _dot(inverse, _dot(covariance, inverse))
+    whiten = (axes / jnp.sqrt(jnp.maximum(values, floor))[..., None, :]).swapaxes(-1, -2)
+    change = covariance - jax.lax.stop_gradient(covariance)  # 0, with a slope
+    whiten = whiten - _dot(_dot(whiten, _dot(change, whiten.swapaxes(-1, -2))), whiten) / 2
 
     rows, cols = (side // BLOCK for side in band.shape[-2:])
     inner = slice(drop, -drop)
@@ -155,10 +157,8 @@ def _model(band: jax.Array, drop: int) -> tuple[jax.Array, jax.Array]:
     samples = samples.reshape(BLOCK**2, *samples.shape[2:])
     scale = 0.0
     for a in range(BLOCK**2):
-        row = inverse[..., a, a, None, None] * samples[a]
-        for b in range(a):  # the inverse is symmetric
-            row = row + 2 * inverse[..., a, b, None, None] * samples[b]
-        scale = scale + samples[a] * row
+        white = sum(whiten[..., a, b, None, None] * samples[b] for b in range(BLOCK**2))
+        scale = scale + white * white
     return variances, filters.materialize(scale / BLOCK**2)
 
 

@@ -1,6 +1,7 @@
 """What every metric promises on any input: ideal values, symmetry, finiteness, right slopes."""
 
 import functools
+import pathlib
 
 import cases
 import float64_ssim
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import iqa_jax
 from iqa_jax import fr_metrics
+from iqa_jax.images import io
 
 # Too little is left of these pairs for float32 and float64 to agree on what is rounding.
 SINGULAR = {
@@ -208,6 +211,20 @@ def test_slopes_match_finite_differences_of_the_float64_port(name):
             port(*(x + sign * step * (i == j) for j, x in enumerate(images))) for sign in (1, -1)
         )
         assert (slope * step).sum() == pytest.approx((ahead - behind) / 2, rel=1e-2)
+
+
+def test_vif_keeps_its_digits_where_the_axes_of_a_reference_differ_a_millionfold():
+    """A slope of grass, brighter on its right: variances of 4e4 and 4e-2 in one coarse band."""
+    photo = io.decode(pathlib.Path(iqa_jax.__file__).parent / 'data/photos/green_hills.png')
+    reference = photo[23:153, 152:247]
+    step = 28.0 * (np.arange(95) > 47)[:, None]
+    distorted = np.clip(np.rint(reference + step), 0, 255).astype(np.uint8)
+    vif = fr_metrics.metric('vif')
+    score = float(vif(reference, distorted)[0])
+    assert score == pytest.approx(cases.PORTS['vif'](reference, distorted), abs=2e-5)
+    images = [jnp.asarray(x, jnp.float32) / 255 for x in (reference, distorted)]
+    traced_score = jax.jit(vif, compiler_options=QUICK)(*images)[0]
+    assert float(traced_score) == pytest.approx(score, abs=2e-5)
 
 
 def test_a_repeated_shape_and_another_batch_size_are_not_compiled_again():
