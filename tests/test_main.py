@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -217,6 +218,26 @@ def test_exit_codes(run_main, capfd):
         'again: it goes on from what was committed.',
         'Stopped; run the same command to continue.',
     ]
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        jax.errors.JaxRuntimeError(
+            'RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nA table'
+        ),
+        MemoryError('Unable to allocate 9 GiB'),
+    ],
+)
+def test_memory_that_runs_out_is_one_sentence(run_main, capsys, error):
+    assert run_main(raising(error)) == 1
+    first = str(error).splitlines()[0]
+    assert capsys.readouterr().err == f'Error: memory does not suffice: {first}\n'
+
+
+def test_another_error_of_the_device_keeps_its_traceback(run_main):
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        run_main(raising(jax.errors.JaxRuntimeError('INTERNAL: a kernel failed')))
 
 
 @pytest.mark.parametrize('error', [ImportError('no module named x'), KeyError('x'), TypeError()])
