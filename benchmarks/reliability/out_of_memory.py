@@ -178,20 +178,16 @@ def config_of(stage: str, folder: pathlib.Path) -> dict:
 
 
 def run(stage: str, folder: pathlib.Path, workdir: pathlib.Path) -> str:
-    """Runs a stage to its end and returns the sentence of its error as main.py prints it, or ''."""
+    """Runs a stage to its end and returns the sentence of its error, or ''."""
     import importlib
 
-    from iqa_jax.runtime import memory
+    from iqa_jax.runtime import endings
 
     config = config_of(stage, folder)
     try:
         importlib.import_module(f'iqa_jax.tasks.{config["task"]}').run(config, workdir)
-    except (ValueError, OSError) as error:
-        return str(error)
     except Exception as error:
-        if not memory.is_exhausted(error):
-            raise
-        return f'memory does not suffice: {str(error).splitlines()[0]}'
+        return endings.of(error)[1]
     return ''
 
 

@@ -23,7 +23,8 @@ def of(error: BaseException) -> tuple[int, str]:
     if isinstance(error, ValueError | OSError):
         said = disk_errors.sentence(error)
     elif memory.is_exhausted(error):
-        said = f'memory does not suffice: {str(error).splitlines()[0]}'
+        first = str(error).partition('\n')[0] or type(error).__name__
+        said = f'memory does not suffice: {first}'
     elif parallel.process_count() > 1:
         parallel.blame(error)
         traceback.print_exception(error)
