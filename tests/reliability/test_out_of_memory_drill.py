@@ -18,14 +18,17 @@ ZEROS = (
 @pytest.mark.parametrize('stage', ['score', 'features', 'score_pairs', 'make_data', 'train'])
 def test_a_stage_goes_on_with_less_at_once(stage):
     script = ROOT / 'benchmarks' / 'reliability' / 'out_of_memory.py'
+    cases = 2 if stage in ('train', 'make_data') else 3  # these take longest
     done = subprocess.run(
-        [sys.executable, str(script), '--cases', '3', '--limits', '1', '--stages', stage],
+        [sys.executable, str(script), '--cases', str(cases), '--limits', '1', '--stages', stage],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert not any(found[name] for name in ZEROS)
     if stage == 'train':
-        assert found['cases'] == {'once': 3, 'limits': 1} and found['ended_in_a_sentence'] >= 3
+        assert found['cases'] == {'once': cases, 'limits': 1}
+        assert found['ended_in_a_sentence'] >= cases
     else:
-        assert found['cases'] == {'capacity': 3, 'once': 3, 'limits': 1} and found['halvings'] > 0
+        assert found['cases'] == {'capacity': cases, 'once': cases, 'limits': 1}
+        assert found['halvings'] > 0
