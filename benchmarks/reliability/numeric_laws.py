@@ -12,7 +12,8 @@ batch           a pair scores in a batch as alone (1e-6 relative)
 jit             under jax.jit as outside (1e-6 relative; see the exceptions)
 bytes           uint8 scores as float / 255 (1e-6 relative; see the exceptions)
 float64         within 1e-4 of the float64 port of the tests, relative to the larger of 1 and the
-                score; `mdsi` with the tests' own tolerance near 0, where its root magnifies
+                score; `mdsi` with the tests' own tolerance near 0, where its root magnifies.
+                No photograph needs another exception; of drawn waves see the docstring of `vif`
 extreme         black, white, flat and pictures that differ in one pixel: score and gradient finite
                 (an infinite PSNR of equal pictures is its ideal value)
 nan             a NaN pixel is refused outside jit, and gives NaN inside it

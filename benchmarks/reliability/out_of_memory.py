@@ -17,11 +17,13 @@ The line: cases by way; halvings; quarantined (images too large alone); ended in
 stage ended with an error of one line, and the same command without the shortage gave the
 undisturbed result); largest relative difference of a model's score (another batch size is another
 program; metrics and distortions are compared bit by bit); aborted_at_exit (all cases of a stage
-were good, but a library aborted its process, whose threads RLIMIT_AS had kept from starting, as it
-ended). These must be 0: scores_different (beyond
-1e-6 of the largest score, features beyond float16's rounding, or wrongly quarantined),
-lines_missing_or_extra (log lines that are not one per halving), half_written, died_without_sentence
-and stopped_by_too_large (a stage that an injected shortage ended though it could go on).
+were good and committed, but a library aborted its process, whose threads RLIMIT_AS had kept from
+starting, as it ended: the exit code is the only harm, so this may be more than 0).
+
+These must be 0: scores_different (beyond 1e-6 of the largest score, features beyond float16's
+rounding, or wrongly quarantined), lines_missing_or_extra (log lines that are not one per halving),
+half_written, died_without_sentence and stopped_by_too_large (a stage that an injected shortage
+ended though it could go on).
 """
 
 import argparse

@@ -239,9 +239,9 @@ def vif(
 
     Both sides need 72 pixels, three blocks of the coarsest level. A flat reference carries no
     information: NaN in the original and with `parity`, otherwise 1 where the distorted image has
-    the same gray and 0 where it has not. float32 gives photos to 1e-5; drawn pictures of smooth
-    waves, whose coarse bands have a nearly singular covariance, to 1e-3; small references that are
-    flat in part to 2e-2.
+    the same gray and 0 where it has not. float32 gives photos to 1e-5; photos that are flat in
+    part to 1e-4; drawn waves to 1e-3, and waves of one direction only, whose blocks have a
+    covariance that is singular to 7 digits, to 5e-3.
     """
     x, z, flat, same = information.visible(reference, distorted, rounded)
     return information.fidelity(*_informations(x, z), flat, same, parity)
