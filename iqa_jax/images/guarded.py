@@ -35,6 +35,10 @@ from iqa_jax.images import guarded_worker
 guarded_worker.serve(int(sys.argv[2]), *map(float, sys.argv[3:]))
 """
 
+UNSTARTED = (
+    'A process that decodes pictures could not be started ({}); '
+    'set config.decode.processes=0 to decode in this one.'
+)
 Decode = Callable[[bytes | str | os.PathLike], np.ndarray]
 
 
@@ -90,7 +94,8 @@ class _Pool:
 
     def __init__(self, processes: int, seconds: float, memory_mib: float):
         self._seconds, self._memory_mib = seconds, memory_mib
-        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        # None, once there, stays: no child comes back for those who wait.
+        self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: set[_Child] = set()
         self._lock, self._closed = threading.Lock(), False
         try:
@@ -120,10 +125,14 @@ class _Pool:
             children, self._children = self._children, set()
         for child in children:
             child.kill()
+        self._idle.put(None)
 
     def _decode(self, name: str, data: bytes) -> np.ndarray | int:
         """Pixels, or the exit code of a child that died of the file."""
         child = self._idle.get()
+        if child is None:
+            self._idle.put(None)
+            raise OSError(UNSTARTED.format('an earlier one could not, or all have been ended'))
         try:
             child.wait_until_ready()
             found = child.decode(data, time.monotonic() + self._seconds)
@@ -134,7 +143,7 @@ class _Pool:
                 raise io.ImageError(self._slow(name)) from None
             return death.args[0]
         finally:
-            self._idle.put(child if child.is_usable else self._replaced(child))
+            self._give_back(child)
         if found is None:
             limit = f'{self._memory_mib:g} MiB'
             raise io.ImageError(f'{name} needs more than {limit} to be decoded')
@@ -145,8 +154,19 @@ class _Pool:
     def _slow(self, name: str) -> str:
         return f'{name} took longer than {self._seconds:g} s to decode'
 
+    def _give_back(self, child: '_Child') -> None:
+        """Puts the child or a new one where others wait; None when none can be started."""
+        following = None
+        try:
+            following = child if child.is_usable else self._replaced(child)
+        finally:
+            self._idle.put(following)
+
     def _start(self) -> '_Child':
-        child = _Child(self._seconds, self._memory_mib)
+        try:
+            child = _Child(self._seconds, self._memory_mib)
+        except OSError as error:  # no process, memory or descriptor is left
+            raise OSError(UNSTARTED.format(error)) from error
         with self._lock:
             self._children.add(child)
             closed = self._closed
@@ -195,10 +215,7 @@ class _Child:
         try:
             self._ready = self._receive(1, time.monotonic() + START_SECONDS) == READY
         except (_Died, TimeoutError) as error:
-            raise OSError(
-                f'A process that decodes pictures could not be started ({error!r}); '
-                'set config.decode.processes=0 to decode in this one.'
-            ) from None
+            raise OSError(UNSTARTED.format(repr(error))) from None
         self.is_usable = True
 
     def decode(self, data: bytes, deadline: float) -> np.ndarray | str | None:

@@ -1,5 +1,6 @@
 """Decoding in child processes: the same pixels, and no file harms more than itself."""
 
+import errno
 import io as streams
 import os
 import pathlib
@@ -188,6 +189,48 @@ def test_a_child_that_cannot_start_is_a_sentence(monkeypatch):
     monkeypatch.setattr(guarded, 'CODE', 'raise SystemExit(5)')
     with guarded.decoding(LIMITS) as decode, pytest.raises(OSError, match='could not be started'):
         decode(io.encode_png(np.zeros((8, 8, 3), np.uint8)))
+
+
+def refusal(decode, data):
+    """A thread that decodes; the function waits and gives what the OSError said."""
+    said = []
+
+    def call():
+        try:
+            decode(data)
+        except OSError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+
+    def wait():
+        thread.join(10)
+        return ''.join(said)
+
+    return wait
+
+
+def test_no_thread_waits_for_a_child_that_could_not_be_started(misbehaving, photo, monkeypatch):
+    def refuse(*args, **options):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with misbehaving() as decode:
+        decode(io.encode_png(photo))
+        monkeypatch.setattr(guarded.subprocess, 'Popen', refuse)
+        said = [wait() for wait in [refusal(decode, b'kill 9') for _ in range(4)]]
+    assert all('could not be started' in text for text in said)
+    assert all('set config.decode.processes=0' in text for text in said)
+    assert sum('Resource temporarily unavailable' in text for text in said) == 1
+    with pytest.raises(OSError, match='could not be started .*Resource temporarily'):
+        guarded.decoding(LIMITS).__enter__()
+
+
+def test_threads_that_wait_end_with_the_block_when_no_child_comes_back(photo):
+    with guarded.decoding(LIMITS) as decode:
+        decode.__self__._idle.get()
+        waiting = [refusal(decode, io.encode_png(photo)) for _ in range(3)]
+    assert all('have been ended' in wait() for wait in waiting)
 
 
 def test_children_import_neither_jax_nor_our_other_rooms():
