@@ -91,6 +91,13 @@ def test_a_signal_reaches_the_workers_of_a_tpu(tmp_path):
     assert 'pkill -TERM -f "[i]qa_jax.main --distributed"' in notes(tmp_path, 2)[1]
 
 
+def element(number: int, lowest: int, highest: int, count: int) -> dict[str, str]:
+    """What Slurm tells a job of the array 40."""
+    values = {'JOB_ID': 40, 'TASK_ID': number, 'TASK_COUNT': count}
+    values |= {'TASK_MIN': lowest, 'TASK_MAX': highest}
+    return {f'SLURM_ARRAY_{key}': str(value) for key, value in values.items()}
+
+
 def slurm(folder: pathlib.Path, *, does: str, **environment: str) -> subprocess.Popen:
     """The batch script with a srun that does something."""
     fake(folder, 'srun', does)
@@ -99,7 +106,8 @@ def slurm(folder: pathlib.Path, *, does: str, **environment: str) -> subprocess.
     return subprocess.Popen(
         [LAUNCH / 'slurm.sbatch', '--config=c.py'],
         env=cluster(folder, SLURM_JOB_ID='12', PYTHON='python3', **environment),
-    )
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_slurm_starts_all_processes_and_gives_their_exit_code(tmp_path):
@@ -110,20 +118,42 @@ def test_slurm_starts_all_processes_and_gives_their_exit_code(tmp_path):
 
 
 def test_an_array_of_slurm_makes_shards_in_jobs_of_their_own(tmp_path):
-    known = {'SLURM_ARRAY_TASK_ID': '2', 'SLURM_ARRAY_TASK_COUNT': '4'}
-    assert slurm(tmp_path, does='exit 0', **known).wait(20) == 0
+    assert slurm(tmp_path, does='exit 0', **element(2, 0, 3, 4)).wait(20) == 0
     (said,) = notes(tmp_path, 1)
-    assert said.endswith('iqa_jax.main --config.shard=2/4 --config=c.py')
+    # Several tasks of a job would otherwise each make the whole share.
+    assert said.endswith('iqa_jax.main --distributed --config.shard=2/4 --config=c.py')
 
 
-@pytest.mark.parametrize(('number', 'again'), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
-def test_slurm_stops_the_processes_and_queues_again_when_time_is_up(tmp_path, number, again):
-    wait = f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit 143'
-    launcher = slurm(tmp_path, does=wait)
+@pytest.mark.parametrize('array', [(3, 3, 3, 1), (1, 1, 4, 4), (2, 0, 6, 4)])
+def test_an_array_of_slurm_that_leaves_shards_out_is_refused(tmp_path, array):
+    job = slurm(tmp_path, does='exit 0', **element(*array))
+    _, said = job.communicate(timeout=20)
+    count = array[-1]
+    assert job.returncode == 2 and not (tmp_path / 'notes').exists()
+    assert said == (
+        f'Error: --array must be 0-{count - 1} for {count} jobs; to start job i of n again, leave '
+        '--array out and give --config.shard=i/n.\n'
+    )
+
+
+ENDS = {  # what happens -> (signal, exit code of the step, whether the job is queued again)
+    'time is up': (signal.SIGUSR1, 143, True),
+    'cancelled': (signal.SIGTERM, 143, False),
+    'done meanwhile': (signal.SIGUSR1, 0, False),
+    'done with quarantined files': (signal.SIGUSR1, 3, False),
+}
+
+
+@pytest.mark.parametrize(('known', 'job'), [({}, '12'), (element(0, 0, 9, 10), '40_0')])
+@pytest.mark.parametrize('end', ENDS)
+def test_slurm_stops_the_processes_and_queues_again_when_time_is_up(tmp_path, end, known, job):
+    number, code, again = ENDS[end]
+    wait = f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit {code}'
+    launcher = slurm(tmp_path, does=wait, **known)
     assert len(notes(tmp_path, 1)) == 1
     launcher.send_signal(number)
-    assert launcher.wait(20) == 143
-    expected = ['scancel --signal=TERM 12'] + ['scontrol requeue 12'] * again
+    assert launcher.wait(20) == code
+    expected = [f'scancel --signal=TERM {job}'] + [f'scontrol requeue {job}'] * again
     assert notes(tmp_path, 2)[1:] == expected
     assert '#SBATCH --signal=B:USR1@120' in (LAUNCH / 'slurm.sbatch').read_text()
 
