@@ -225,7 +225,9 @@ def _staged(path: paths.Path, data: bytes, part: str) -> Iterator[Callable[[], N
             _write_synced(temporary, data, part)
         yield finish
     finally:  # a full disk or Ctrl-C: leave no half-written file behind
-        temporary.unlink(missing_ok=True)
+        # A disk that fails refuses this too; what it said first must be heard.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _write_synced(path: paths.Path, data: bytes, part: str) -> None:

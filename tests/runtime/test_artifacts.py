@@ -1,6 +1,7 @@
 """commit: the old or the new content is intact after a kill anywhere; damage is never silent."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -85,6 +86,20 @@ def test_every_flipped_byte_of_a_sidecar_is_seen(tmp_path):
         sidecar.write_bytes(intact[:i] + bytes([intact[i] ^ 4]) + intact[i + 1 :])
         with contextlib.suppress(artifacts.DamagedArtifact):
             assert artifacts.meta(path) == before, f'byte {i} changed the record silently'
+
+
+def test_the_first_error_of_a_failing_disk_is_told(tmp_path, monkeypatch):
+    def fail(number):
+        def refuse(*args, **options):
+            raise OSError(number, os.strerror(number))
+
+        return refuse
+
+    monkeypatch.setattr(os, 'fsync', fail(errno.ENOSPC))
+    monkeypatch.setattr(pathlib.Path, 'unlink', fail(errno.EROFS))
+    with pytest.raises(OSError, match='No space left') as caught:
+        artifacts.write(tmp_path / 'file.bin', NEW)
+    assert caught.value.errno == errno.ENOSPC and 'file.bin' in str(caught.value)
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
