@@ -5,16 +5,14 @@ methods that the stages use, so nothing else needs to know which one it holds. N
 in tables and configs are text, and go through `join`, `relative` and `normal`.
 """
 
-import functools
 import hashlib
 import os
 import pathlib
 import posixpath
 import shutil
-import tempfile
 import threading
 
-from iqa_jax.runtime import disk_errors
+from iqa_jax.runtime import disk_errors, temporary
 from iqa_jax.runtime.remote import (
     AnyPath,
     Path,
@@ -144,15 +142,10 @@ def remove_tree(folder: Path) -> None:
     folder.rmtree()
 
 
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix='iqa_jax_', ignore_cleanup_errors=True)
-
-
 def scratch(path: AnyPath) -> pathlib.Path:
     """Where this process keeps on its own disk, until it ends, what belongs to a remote path."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    return pathlib.Path(_scratch().name) / f'{digest}_{as_path(path).name}'
+    return temporary.folder() / f'{digest}_{as_path(path).name}'
 
 
 def local_copy(path: AnyPath, fresh: bool = True) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import contextlib
 import fnmatch
 import functools
+import io
 import os
 import pathlib
 import posixpath
@@ -166,12 +167,16 @@ class RemotePath:
             found = [RemotePath(self.scheme, key) for key in fs.find(self._key)]
         yield from (path for path in found if fnmatch.fnmatchcase(path.name, pattern))
 
-    def open(self, mode: str = 'r', **options: Any) -> IO:
-        """The object as a file to read; objects are written whole, by `write_bytes`."""
+    def open(self, mode: str = 'r', encoding: str = 'utf-8') -> IO:
+        """The object as a file to read; objects are written whole, by `write_bytes`.
+
+        Reading raises what opening does.
+        """
         if mode not in ('r', 'rb'):
             raise ValueError(f'{self} cannot be opened to write; objects are written whole.')
         with self._told() as fs:
-            return fs.open(self._key, mode, **options)
+            file = io.BufferedReader(_Reading(self, fs.open(self._key, 'rb')))
+        return file if mode == 'rb' else io.TextIOWrapper(file, encoding)
 
     def read_bytes(self) -> bytes:
         """The whole content."""
@@ -225,6 +230,32 @@ class RemotePath:
                 f'{self} cannot be reached ({type(error).__name__}: {error}); see that the bucket '
                 'is there and that this machine may use it, then run the same command again.'
             ) from error
+
+
+class _Reading(io.RawIOBase):
+    """An open object; what the store raises while it is read is told as of its opening."""
+
+    def __init__(self, path: RemotePath, file: IO[bytes]):
+        self._path, self._file = path, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._path._told():
+            return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._path._told():
+            return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._file.close()
 
 
 Path = pathlib.Path | RemotePath

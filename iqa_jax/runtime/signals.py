@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from iqa_jax.runtime import temporary
+
 STOPPED = 'Stopped; run the same command to continue.'
 GRACE = 8.0  # seconds that a run has to end by itself
 _PAUSE = 0.05  # seconds until a signal is sent again
@@ -75,6 +77,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def _leave(number: int, frame: object) -> NoReturn:
     say_stopped()
+    temporary.remove()
     os._exit(128 + number)
 
 

@@ -16,6 +16,8 @@ import threading
 import time
 from typing import Any, NoReturn
 
+from iqa_jax.runtime import temporary
+
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 20.0  # a stopped or swapping process may be silent for so long
 BROKEN_SECONDS = 6.0  # after a broken collective less silence is needed to tell who it was
@@ -252,4 +254,5 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
+    temporary.remove()
     os._exit(code)

@@ -1,6 +1,8 @@
 """One path layer: names, objects and local copies, on fsspec's file system in memory."""
 
+import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -144,6 +146,56 @@ def test_a_store_that_does_not_answer_is_no_missing_object(store, monkeypatch):
                  lambda: io.read_file(path), lambda: tables.read(path)):  # fmt: skip
         with pytest.raises(paths.UnreachableStore, match='gs://bucket/x.csv.* cannot be reached'):
             call()
+
+
+def test_a_store_that_breaks_off_while_it_is_read_is_told(store, monkeypatch):
+    path = as_path('gs://bucket/x.csv')
+    artifacts.commit(path, b'a\n1\n' * 9)
+    with path.open() as text, path.open('rb') as file:
+        assert text.readline() == 'a\n' and text.tell() == 2
+        assert file.seek(-2, os.SEEK_END) == 34 and file.read() == b'1\n'
+        assert file.seek(0) == 0 and file.read(3) == b'a\n1' and file.tell() == 3
+
+    class Broken(type(store().open('bucket/x.csv'))):
+        def readinto(self, buffer):
+            raise ConnectionError('reset by peer')
+
+    monkeypatch.setattr(store, 'open', lambda *args, **options: Broken(store(), 'x', b'a'))
+    sentence = r'gs://bucket/x.csv cannot be reached \(ConnectionError: reset by peer\)'
+    for call in (lambda: paths.sha256(path), lambda: artifacts.meta(path),
+                 lambda: artifacts.is_current(path, ''), lambda: path.open().read(),
+                 lambda: path.open('rb').read(1), lambda: path.open('rb').readline()):  # fmt: skip
+        with pytest.raises(paths.UnreachableStore, match=sentence):
+            call()
+
+
+ENDS = {
+    'by itself': ('', 0),
+    'as one of several': ('watch._leave(3)', 3),
+    'stopped': ('signals.leave_at_once(); os.kill(os.getpid(), signal.SIGTERM)', 143),
+}
+
+
+@pytest.mark.parametrize('end', ENDS)
+def test_what_a_process_keeps_of_objects_goes_with_it(tmp_path, end):
+    last, code = ENDS[end]
+    program = f"""
+import os, signal
+from iqa_jax.runtime import paths, signals, watch
+file = paths.scratch('memory://bucket/large.bin')
+file.write_bytes(b'x')
+if not os.fork():
+    signals._leave(0, None)
+os.wait()
+print(file.exists(), flush=True)
+{last}
+"""
+    environment = os.environ | {'TMPDIR': str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, '-c', program], env=environment, stdout=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (code, b'True')
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_commit_keeps_the_record_of_what_it_replaces(store, monkeypatch):
