@@ -4,7 +4,8 @@
 # Before the first run, put the checkout on every worker and install it there:
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all \
 #     --command='cd iqa_jax && pip install -e ".[tpu,pretrained]"'
-# FOLDER is where the checkout lies on the workers. The workdir must be a folder that all of them share.
+# FOLDER is where the checkout lies on the workers. The workdir must be a folder that all of them
+# share, or a gs:// one.
 # A SIGTERM or Ctrl-C stops the processes on all workers; the same command continues.
 set -euo pipefail
 
