@@ -39,10 +39,10 @@ def run(config: dict, workdir: str | Path) -> dict:
     """
     (config, given), workdir = opening.begin(config, KEYS), as_path(workdir)
     start = time.monotonic()
-    if config['study']['panel']['kind'] == 'people':
-        schema.require_disk(workdir)
     asked = active_rounds.is_asked(workdir / 'round_01')
     active_setup.check(config, workdir / active_rounds.FIRST if asked else as_path(config['model']))
+    if config['study']['panel']['kind'] == 'people':
+        schema.require_disk(workdir)
     loop = {'models': [], 'searches': [], 'rounds': [], 'ran': {}, 'stopped': ''}
     active_rounds.begin(config, loop, workdir)
     while not loop['stopped']:

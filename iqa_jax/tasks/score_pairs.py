@@ -16,7 +16,7 @@ from iqa_jax.data import pairs, tables
 from iqa_jax.images import guarded
 from iqa_jax.runtime import artifacts, memory, parallel, progress, sharing, stages
 from iqa_jax.runtime.paths import Path, UnreachableStore, as_path, common, whole
-from iqa_jax.tasks import opening
+from iqa_jax.tasks import opening, score_shards
 
 KEYS = {
     'pairs', 'references', 'distorted', 'metrics', 'policy', 'batch_size', 'waiting_mib', 'threads',
@@ -67,30 +67,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         finished = shards.make(make)
     scored = sharing.gathered(sum(len(rows[path]) for path in finished))
     if shards.part:
-        return _finish_part(stage, shards, rows, scored, start)
+        return score_shards.finish_part(stage, shards, rows, scored, start, 'pairs')
     return _join(stage, shards, quarantine, members, workdir, scored, start)
-
-
-def _finish_part(
-    stage: stages.Stage,
-    shards: sharing.Shards,
-    rows: dict[Path, np.ndarray],
-    scored: int,
-    start: float,
-) -> dict:
-    """The summary of a run with config.shard, when its shards are there."""
-    shards.wait()
-    seconds = time.monotonic() - start
-    bad = [e for path in shards.paths for e in artifacts.meta(path)['meta']['quarantine']]
-    summary = {
-        'pairs': sum(len(rows[path]) for path in shards.paths) - len(bad),
-        'quarantined': len(bad),
-        'seconds': seconds,
-        'headline': f'{scored / seconds:.1f} pairs/s, {len(shards.paths)} of {len(rows)} shards; '
-        'run without config.shard when all are there',
-        'artifact': 'stage.json',
-    }
-    return stage.part(shards.part).finish(summary, shards.paths)
 
 
 @sharing.on_main

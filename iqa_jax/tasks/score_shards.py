@@ -1,4 +1,4 @@
-"""What scoring and feature extraction share: shards of images, divided among processes and runs."""
+"""What scoring, extraction and score_pairs share: shards, divided among processes and runs."""
 
 import time
 from collections.abc import Callable
@@ -47,16 +47,17 @@ def finish_part(
     rows: dict[Path, np.ndarray],
     scored: int,
     start: float,
+    what: str = 'images',
 ) -> dict:
     """The summary of a run with config.shard, when its shards are there."""
     shards.wait()
     seconds = time.monotonic() - start
     quarantine = [e for path in shards.paths for e in artifacts.meta(path)['meta']['quarantine']]
     summary = {
-        'images': sum(len(rows[path]) for path in shards.paths) - len(quarantine),
+        what: sum(len(rows[path]) for path in shards.paths) - len(quarantine),
         'quarantined': len(quarantine),
         'seconds': seconds,
-        'headline': f'{scored / seconds:.1f} images/s, {len(shards.paths)} of {len(rows)} shards; '
+        'headline': f'{scored / seconds:.1f} {what}/s, {len(shards.paths)} of {len(rows)} shards; '
         'run without config.shard when all are there',
         'artifact': 'stage.json',
     }

@@ -48,15 +48,15 @@ def test_recipes_equal_the_distortion_of_the_pristine_file(columns):
 
 def test_a_batch_decodes_each_photograph_once_and_distorts_each_type_once(columns, monkeypatch):
     decoded, distorted = [], []
-    decode, distort = io.decode, distortions.distort_batch
-    monkeypatch.setattr(io, 'decode', lambda data: decoded.append(data) or decode(data))
+    distort = distortions.distort_batch
 
     def counted(images, number, levels, seeds):
         distorted.append((number, len(images)))
         return distort(images, number, levels, seeds)
 
     monkeypatch.setattr(distortions, 'distort_batch', counted)
-    store.ImageStore(columns).load(np.flatnonzero(columns['type'] != 11))
+    images = store.ImageStore(columns, decode=lambda x: decoded.append(x) or io.decode(x))
+    images.load(np.flatnonzero(columns['type'] != 11))
     assert len(decoded) == 2
     assert sorted(distorted) == [(1, 4), (10, 4)]
 

@@ -135,7 +135,7 @@ def test_pairs_of_two_folders_in_a_store(remote, photos, tmp_path):
         config = {
             'task': 'score_pairs', 'root': str(folder), 'pairs': '', 'references': 'ref',
             'distorted': 'dist', 'metrics': ('psnr',), 'policy': 'safe', 'batch_size': 2,
-            'shard_size': 1, 'threads': 2, 'waiting_mib': 8,
+            'shard_size': 1, 'shard': '', 'threads': 2, 'waiting_mib': 8,
             'decode': {'processes': 0, 'seconds': 20.0, 'memory_mib': 2048},
         }  # fmt: skip
         score_pairs_task.run(config, folder / 'scored')
