@@ -33,7 +33,7 @@ TIMES = ('seconds', 'images_per_second', 'data_wait_fraction')
 MARKED_BY_TIMES = ('report.html', 'stage.json', 'summary.json')
 SIDECAR = '.meta.json'
 DATABASE = 'study.sqlite'  # and what SQLite keeps beside it
-SPEED = re.compile(r'[\d.,]+ images/s')
+SPEED = re.compile(r'[\d.,]+ (images|pairs)/s')
 DURATION = re.compile(r'\b(\d+ h \d\d min|\d+ min \d\d s|[\d.]+ s)(?=[<.])')
 SHARE = re.compile(r'class="share" style="width:[\d.]+%" title="[\d.]+ %"')
 STAGES = re.compile(r'download="stages\.csv" href="data:text/csv;charset=utf-8;base64,([\w+/=]+)"')
