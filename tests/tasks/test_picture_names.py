@@ -1,5 +1,6 @@
 """Names in any script and of any bytes go through every stage that reads pictures."""
 
+import logging
 import os
 
 import numpy as np
@@ -17,6 +18,13 @@ NAMES = [
     'quote"\'`', 'comma,semi;', '--config', '-rf *', ' space ', '=1+1', '<img src=x onerror=alert>',
     '%s {} $HOME', 'back\\slash', '\x1b[31mred', 'x.array_record#7', 'n' * 240, '.hidden', 'ﬁ',
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _silent(request, monkeypatch):
+    """Captured logs go to another process, which takes no name that is not text."""
+    if 'caplog' not in request.fixturenames:
+        monkeypatch.setattr(logging.getLogger('absl'), 'disabled', True)
 
 
 @pytest.fixture
