@@ -17,7 +17,6 @@ import argparse
 import functools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peak_memory import peak_memory
 
 import iqa_jax
 from iqa_jax.data import sources
@@ -110,13 +110,6 @@ def compare(batch: int, rounds: int, threads: int, with_piq: bool) -> None:
     if with_piq:
         eight = sum(found[f'piq {name}'] for name in NINE if name in PIQ)
         print(f'piq eight     {eight:9.2f}, {eight / fused:.1f} times as long')
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    # Not ru_maxrss: a child starts with its parent's.
-    lines = pathlib.Path('/proc/self/status').read_text().splitlines()
-    return int(next(line for line in lines if line.startswith('VmHWM')).split()[1]) / 1024
 
 
 def one_pass(batch: int, height: int, width: int) -> None:

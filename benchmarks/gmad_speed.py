@@ -22,7 +22,6 @@ import argparse
 import functools
 import json
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from peak_memory import peak_memory
 
 from iqa_jax.competition import kernel, lists, windows
 from iqa_jax.competition.candidates import collect
@@ -196,7 +196,7 @@ def stream_once(path: pathlib.Path) -> dict:
         'pairs': len(pairs['level']),
         'seconds': times[1],
         'seconds_compiling': times[0],
-        'peak_memory_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        'peak_memory_mb': round(peak_memory()),
         'device': jax.devices()[0].device_kind,
     }
 

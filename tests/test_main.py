@@ -100,6 +100,14 @@ os.kill(os.getpid(), signal.SIGTERM)
 while True:
     pass
 """
+# Two threads want to end the process; neither leaves before the sentence is written.
+SLOW = BEFORE.replace(
+    'os.kill',
+    """import time
+write = os.write
+os.write = lambda *words: (time.sleep(0.3), write(*words))
+os.kill""",
+)
 # The main thread waits, in a library, for a process that never joins.
 JOINING = TERMINATED.replace(
     'app.run',
@@ -153,6 +161,7 @@ def test_command_lines(config_file, tmp_path):
         (['-c', UNHEARD + DEAF], [config, work], 143, ''),
         (['-c', BEFORE], [], 143, AGAIN),
         (['-c', BEFORE.replace('SIGTERM', 'SIGINT')], [], 130, AGAIN),
+        (['-c', SLOW], [], 143, AGAIN),
     ]
     children = [
         subprocess.Popen(

@@ -18,7 +18,6 @@ import logging
 import os
 import pathlib
 import pickle
-import resource
 import signal
 import sys
 import tempfile
@@ -403,7 +402,9 @@ def main() -> None:
     parser.add_argument('--megabytes', type=float, default=1500)
     flags = parser.parse_args()
     os.environ['JAX_PLATFORMS'] = 'cpu'
-    sys.path.insert(0, str(drill.ROOT))
+    sys.path[:0] = [str(drill.ROOT), str(drill.ROOT / 'benchmarks')]
+    from peak_memory import peak_memory
+
     logging.disable(logging.CRITICAL)
     warnings.simplefilter('ignore')
 
@@ -424,7 +425,7 @@ def main() -> None:
         executed = int((fuzz.folder / 'executed').exists())
     for line in kept:
         print(line, file=sys.stderr)
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    resident = peak_memory() * 2**20 / 1e6
     line = {
         'inputs': sum(sum(c.values()) for c in counts.values()),
         'others': sum(c['others'] for c in counts.values()),

@@ -10,8 +10,8 @@ undisturbed run by `compare`. `--page N` stops N runs that serve the rating page
 The line counts, beside signals, early ones (before the first stage) and pages
 * seconds_median, seconds_max: from the signal to the end of the process;
 * too_slow: endings that took more than `--limit` seconds;
-* wrong_code: exit codes other than 143 (SIGTERM) and 130 (SIGINT), but for signals of the first
-  moments, before Python runs the program, of which the system's own ending counts as right;
+* wrong_code: exit codes other than 143 (SIGTERM) and 130 (SIGINT), but for signals that come before
+  Python runs the program and catches them, of which the system's own ending counts as right;
 * not_one_sentence: stderr without exactly one sentence of the stop, last, or with a traceback;
 * finished_first: runs that ended with 0 before the signal came, or were already ending;
 * different: files of finished runs unlike the undisturbed ones; failed: other exit codes.
@@ -36,7 +36,7 @@ import tiny_world
 from iqa_jax.runtime import signals
 
 ZERO = ('too_slow', 'wrong_code', 'not_one_sentence', 'different', 'failed')
-FIRST_MOMENTS = 0.25  # seconds in which Python itself starts
+FIRST_MOMENTS = 0.5  # seconds in which Python itself starts
 START_SECONDS = 5.0
 
 
@@ -103,6 +103,7 @@ class Drill:
             self.counts['finished_first'] += 1
             return False
         except subprocess.TimeoutExpired:
+            catches = is_caught(child.pid, kind)
             child.send_signal(kind)
         start = time.monotonic()
         said = child.communicate()[1]
@@ -115,7 +116,7 @@ class Drill:
         if code == 0:
             self.counts['finished_first'] += 1
             return False
-        if delay < FIRST_MOMENTS and code == -kind:
+        if not catches and code == -kind:
             return True
         right = code == 128 + kind
         self.counts['wrong_code'] += not right
@@ -128,6 +129,13 @@ class Drill:
             print(f'{name} after {delay:.2f} s: {code} in {seconds:.1f} s: {said[-3000:]}',
                   file=sys.stderr)  # fmt: skip
         return True
+
+
+def is_caught(process: int, kind: int) -> bool:
+    """Whether a process has a handler of a signal."""
+    lines = pathlib.Path(f'/proc/{process}/status').read_text().splitlines()
+    mask = next(line for line in lines if line.startswith('SigCgt')).split()[1]
+    return bool(int(mask, 16) >> (kind - 1) & 1)
 
 
 def main() -> None:
@@ -148,7 +156,7 @@ def main() -> None:
         while runs.counts['signals'] < args.signals:
             count = min(args.per_run, args.signals - runs.counts['signals'])
             instants = [rng.uniform(0, runs.total) for _ in range(count)]
-            instants[0] = rng.uniform(0, 2 * FIRST_MOMENTS) if count > 1 else instants[0]
+            instants[0] = rng.uniform(0, FIRST_MOMENTS) if count > 1 else instants[0]
             runs.run(sorted(instants), number)
             number += 1
         for number in range(args.page):

@@ -15,7 +15,8 @@ STOPPED = 'Stopped; run the same command to continue.'
 GRACE = 8.0  # seconds that a run has to end by itself
 _PAUSE = 0.05  # seconds until a signal is sent again
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-_said = threading.Lock()
+_saying = threading.RLock()
+_said = False
 _heard = 0
 _at_once = True  # there is nothing to end in good order
 _end: Callable[[int, str], None] | None = None
@@ -57,9 +58,15 @@ def heard() -> int:
 
 def say_stopped() -> None:
     """Prints the sentence, once in the life of the process."""
-    if _said.acquire(blocking=False):
-        with contextlib.suppress(OSError):
-            os.write(2, f'{STOPPED}\n'.encode())
+    global _said
+    # The watcher and the main thread may both end the process; who is second waits for the first's
+    # words, but not for ever, as nobody may read them.
+    if _saying.acquire(timeout=1.0):
+        if not _said:
+            with contextlib.suppress(OSError):
+                os.write(2, f'{STOPPED}\n'.encode())
+            _said = True
+        _saying.release()
 
 
 def _handle(handler: Any) -> None:
