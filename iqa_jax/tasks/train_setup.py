@@ -146,7 +146,7 @@ def initial_variables(model, config: dict, sources: Sequence[Source] = ()) -> tu
       'simulated': whether SIMULATED opinions shaped them}).
     """
     crop = np.zeros((1, *config['crop'], 3), np.float32)
-    init = jax.jit(functools.partial(model.init, train=False))
+    init = parallel.jit_once(functools.partial(model.init, train=False))
     variables = init(jax.random.key(config['seed']), crop)
     own = losses.get(config['loss']).parameters(len(config['targets']), config['loss_options'])
     if own:
