@@ -21,14 +21,22 @@ fi
 export JAX_PLATFORMS=cpu
 # When a process dies, the others say which; JAX's own log of it is long and names nobody.
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-4}"
-cores=$(nproc)
+cores=() # those that this shell may use
+if [[ "${BIND:-0}" == 1 ]]; then
+  IFS=, read -ra ranges <<<"$(taskset -pc $$ | sed 's/.*: //')"
+  for range in "${ranges[@]}"; do
+    cores+=($(seq "${range%-*}" "${range#*-}"))
+  done
+fi
 children=()
 stop() { kill "${children[@]}" 2>/dev/null || true; }
 trap stop INT TERM
 for ((i = 0; i < processes; i++)); do
   bind=()
-  if [[ "${BIND:-0}" == 1 && $cores -ge $processes ]]; then
-    bind=(taskset -c "$((i * cores / processes))-$(((i + 1) * cores / processes - 1))")
+  if [[ ${#cores[@]} -ge $processes ]]; then
+    first=$((i * ${#cores[@]} / processes))
+    count=$(((i + 1) * ${#cores[@]} / processes - first))
+    bind=(taskset -c "$(IFS=, && echo "${cores[*]:first:count}")")
   fi
   ${bind[@]+"${bind[@]}"} "${PYTHON:-python}" -m iqa_jax.main "$@" --distributed \
     --coordinator_address="127.0.0.1:$port" --num_processes="$processes" --process_id="$i" &

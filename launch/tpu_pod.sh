@@ -3,7 +3,7 @@
 #   TPU=NAME ZONE=us-central2-b launch/tpu_pod.sh --config=configs/NAME.py --workdir=/mnt/shared/DIR
 # Before the first run, put the checkout on every worker and install it there:
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all \
-#     --command='cd iqa_jax && pip install -e ".[tpu,pretrained]"'
+#     --command='cd iqa_jax && pip install -e ".[tpu,gcs,pretrained]"'
 # FOLDER is where the checkout lies on the workers. The workdir must be a folder that all of them
 # share, or a gs:// one.
 # A SIGTERM or Ctrl-C stops the processes on all workers; the same command continues.
@@ -17,12 +17,11 @@ on_workers() {
 arguments=$(printf ' %q' "$@")
 # When a process dies, the others say which; JAX's own log of it is long and names nobody.
 quiet="TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-4}"
-on_workers "cd ${FOLDER:-iqa_jax} && $quiet python3 -m iqa_jax.main --distributed$arguments" &
-run=$!
-
 interrupted=yes
 # The brackets keep the pattern from finding the shell that looks for it.
-trap 'interrupted=yes; on_workers "pkill -TERM -f \"[i]qa_jax.main --distributed\""' TERM INT
+trap 'interrupted=yes; on_workers "pkill -TERM -f \"[i]qa_jax.main --distributed\"" || true' TERM INT
+on_workers "cd ${FOLDER:-iqa_jax} && $quiet python3 -m iqa_jax.main --distributed$arguments" &
+run=$!
 while [[ -n "$interrupted" ]]; do # a signal ends the wait early
   interrupted=''
   code=0

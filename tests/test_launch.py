@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -78,8 +79,9 @@ def test_tpu_command_is_quoted_for_the_workers(tmp_path):
 
 def test_a_signal_reaches_the_workers_of_a_tpu(tmp_path):
     # The first call is the run, which ends as soon as the second has stopped it.
+    # Not all workers have a process any more.
     fake(
-        tmp_path, 'gcloud', f'[[ "$*" == *pkill* ]] && touch {tmp_path}/stopped && exit\n'
+        tmp_path, 'gcloud', f'[[ "$*" == *pkill* ]] && touch {tmp_path}/stopped && exit 1\n'
         f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit 143'
     )  # fmt: skip
     launcher = subprocess.Popen(
@@ -105,7 +107,9 @@ def slurm(folder: pathlib.Path, *, does: str, **environment: str) -> subprocess.
     fake(folder, 'scontrol', 'exit 0')
     return subprocess.Popen(
         [LAUNCH / 'slurm.sbatch', '--config=c.py'],
-        env=cluster(folder, SLURM_JOB_ID='12', PYTHON='python3', **environment),
+        env=cluster(
+            folder, SLURM_JOB_ID='12', SLURM_CPUS_PER_TASK='8', PYTHON='python3', **environment
+        ),
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -113,15 +117,30 @@ def slurm(folder: pathlib.Path, *, does: str, **environment: str) -> subprocess.
 def test_slurm_starts_all_processes_and_gives_their_exit_code(tmp_path):
     assert slurm(tmp_path, does='exit 3').wait(20) == 3
     (said,) = notes(tmp_path, 1)
-    expected = '--kill-on-bad-exit=1 --gpu-bind=none python3 -m iqa_jax.main --distributed'
-    assert said == f'srun {expected} --config=c.py'
+    expected = '--kill-on-bad-exit=0 --gpu-bind=none --cpus-per-task=8 python3 -m iqa_jax.main'
+    assert said == f'srun {expected} --config=c.py --distributed'
 
 
 def test_an_array_of_slurm_makes_shards_in_jobs_of_their_own(tmp_path):
     assert slurm(tmp_path, does='exit 0', **element(2, 0, 3, 4)).wait(20) == 0
     (said,) = notes(tmp_path, 1)
     # Several tasks of a job would otherwise each make the whole share.
-    assert said.endswith('iqa_jax.main --distributed --config.shard=2/4 --config=c.py')
+    assert said.endswith('iqa_jax.main --config=c.py --distributed --config.shard=2/4')
+
+
+def test_a_shard_of_an_array_is_a_command_line_that_is_understood(tmp_path):
+    config = 'from ml_collections import ConfigDict\n\n\ndef get_config():\n'
+    config += "    return ConfigDict({'task': 'nothing', 'shard': ''})\n"
+    (tmp_path / 'c.py').write_text(config)
+    fake(tmp_path, 'srun', f'cd {tmp_path} && exec "${{@:4}}"')
+    done = subprocess.run(
+        [LAUNCH / 'slurm.sbatch', '--config=c.py', f'--workdir={tmp_path}'],
+        env=os.environ
+        | cluster(tmp_path, SLURM_JOB_ID='12', PYTHON=sys.executable, **element(2, 0, 3, 4)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: config.task='nothing' is not a task")
 
 
 @pytest.mark.parametrize('array', [(3, 3, 3, 1), (1, 1, 4, 4), (2, 0, 6, 4)])
@@ -156,6 +175,34 @@ def test_slurm_stops_the_processes_and_queues_again_when_time_is_up(tmp_path, en
     expected = [f'scancel --signal=TERM {job}'] + [f'scontrol requeue {job}'] * again
     assert notes(tmp_path, 2)[1:] == expected
     assert '#SBATCH --signal=B:USR1@120' in (LAUNCH / 'slurm.sbatch').read_text()
+
+
+def test_slurm_queues_again_where_the_step_has_just_ended(tmp_path):
+    launcher = slurm(
+        tmp_path, does=f'until [[ -e {tmp_path}/stopped ]]; do sleep 0.02; done; exit 143'
+    )
+    fake(tmp_path, 'scancel', f'touch {tmp_path}/stopped; exit 1')
+    assert len(notes(tmp_path, 1)) == 1
+    launcher.send_signal(signal.SIGUSR1)
+    assert launcher.wait(20) == 143
+    assert notes(tmp_path, 3)[2] == 'scontrol requeue 12'
+
+
+def test_bound_processes_share_the_cores_that_the_launcher_may_use(tmp_path):
+    fake(
+        tmp_path,
+        'taskset',
+        """
+if [[ $1 == -pc ]]; then echo "pid $2's current affinity list: 1,4-6"; exit; fi
+exec "${@:3}" """,
+    )
+    fake(tmp_path, 'python', 'exit 0')
+    subprocess.run(
+        [LAUNCH / 'local_processes.sh', '2', '--config=c.py'],
+        env=cluster(tmp_path, BIND='1'), check=True,
+    )  # fmt: skip
+    said = [note.split()[2] for note in notes(tmp_path, 5) if note.startswith('taskset -c')]
+    assert sorted(said) == ['1,4', '5,6']
 
 
 def test_the_launcher_ends_with_the_first_process_that_fails(tmp_path):

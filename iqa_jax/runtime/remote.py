@@ -3,6 +3,7 @@
 import contextlib
 import fnmatch
 import functools
+import glob
 import io
 import os
 import pathlib
@@ -15,11 +16,8 @@ import fsspec
 
 EXTRAS = {'gs': 'gcs', 'gcs': 'gcs', 's3': 's3', 's3a': 's3'}  # of setup.py
 _REMOTE = re.compile(r'([a-z][a-z0-9+.-]+)://(.*)', re.DOTALL)
-_REFUSED = {
-    'file': 'leave out file://',
-    'http': 'download it and give the path of the file',
-    'https': 'download it and give the path of the file',
-}
+_REFUSED = {'file': 'leave out file://'}
+_REFUSED |= dict.fromkeys(('http', 'https'), 'download it and give the path of the file')
 
 
 class UnreachableStore(ValueError):
@@ -212,7 +210,7 @@ class RemotePath:
     def rmtree(self) -> None:
         """Removes all objects below this name, if there are any."""
         with contextlib.suppress(FileNotFoundError), self._told() as fs:
-            fs.rm(self._key, recursive=True)
+            fs.rm(glob.escape(self._key), recursive=True)  # it would take patterns
 
     def _info(self) -> dict | None:
         with contextlib.suppress(FileNotFoundError), self._told() as fs:

@@ -96,6 +96,25 @@ def test_what_lies_below_a_name(store):
             fails(root / 'x.png')
 
 
+def test_a_name_like_a_pattern_removes_itself_only(store):
+    root = as_path('gs://bucket')
+    names = [
+        'run*/steps/1',
+        'run_other/steps/1',
+        'lr[1]/steps/1',
+        'lr1/steps/1',
+        'why?/x',
+        'whyy/x',
+    ]
+    for name in names:
+        (root / name / 'file').write_bytes(b'x')
+    for name in names[::2]:
+        paths.remove_tree(root / name)
+    assert [str(p) for p in sorted(root.rglob('*'))] == [
+        f'gs://bucket/{name}/file' for name in sorted(names[1::2])
+    ]
+
+
 def test_an_object_cannot_pass_for_a_file_of_this_machine(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = as_path('gs://bucket/x')
