@@ -49,11 +49,12 @@ QUICKSTART = 'quickstart'
 STEP_LOGS = [
     f'--config.stages.{stage}.log_steps=1' for stage in ('pretrain', 'finetune', 'active.train')
 ]
+LONGER = '--config.stages.pretrain.total_steps=16'  # so that old checkpoints are removed
 CHECKPOINT_STEPS = 4  # of the smoke configs
 START_SECONDS = 4.0  # of a command until its first stage begins or goes on
 # What passes the crash points that the quickstart does not; {base} is its undisturbed workdir.
 RUNS = {
-    QUICKSTART: ['--config=configs/quickstart.py:smoke', *STEP_LOGS],
+    QUICKSTART: ['--config=configs/quickstart.py:smoke', *STEP_LOGS, LONGER],
     'records': ['--config=configs/make_data.py:smoke', '--config.images=array_record'],
     'denoiser': ['--config=configs/train_denoiser.py:smoke', '--config.log_steps=1'],
     'pairs': [
