@@ -58,11 +58,11 @@ class Watch:
         self.batches.clear()
         watch = self
 
-        def save(checkpoint, step, state, metadata):
+        def save(checkpoint, step, state, metadata, **options):
             is_main = checkpoint._directory.name != 'best'
             if copying and is_main:
                 watch.copy(step - 1, 'before_next')
-            watch._save(checkpoint, step, state, metadata)
+            watch._save(checkpoint, step, state, metadata, **options)
             if copying and is_main:
                 watch.copy(step, 'after')
 

@@ -110,4 +110,5 @@ def _scores(score: Callable, cell: Cell) -> dict[str, np.ndarray] | memory.DoesN
 def _refused(parts: Iterable[tuple]) -> memory.DoesNotFit | None:
     """The first of all parts that is one, with the mend."""
     found = next((part for *_, part in parts if isinstance(part, memory.DoesNotFit)), None)
-    return found and memory.DoesNotFit(f'{found}; lower config.size', found.item)
+    mend = f'lower config.size, or {memory.ELSEWHERE}'
+    return found and memory.DoesNotFit(f'{found}; {mend}', found.item)

@@ -85,7 +85,8 @@ def read(path: Path) -> bytes:
     path = as_path(path)
     _require(path)
     # Data before sidecar: a commit that runs meanwhile leaves a sidecar that knows both.
-    data = path.read_bytes()
+    with disk_errors.naming(path):
+        data = path.read_bytes()
     _matching_record(path, hashlib.sha256(data).hexdigest())
     return data
 
@@ -256,7 +257,8 @@ def _require(path: paths.Path) -> None:
 
 def _read_sidecar(path: paths.Path) -> dict:
     sidecar = sidecar_path(path)
-    data = sidecar.read_bytes()
+    with disk_errors.naming(sidecar):
+        data = sidecar.read_bytes()
     try:
         record = json.loads(data)
         intact = record['check'] == _check(record)

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from iqa_jax.runtime import artifacts, disk_errors, parallel, paths
+
+
+class NoneIntact(ValueError):
+    """There are checkpoints, but none of them can be used."""
 
 
 class Checkpoints:
@@ -42,13 +47,14 @@ class Checkpoints:
         self._damaged: dict[int, str] = {}
         self._manager: ocp.CheckpointManager | None = None
 
-    def save(self, step: int, state: Any, metadata: dict) -> None:
+    def save(self, step: int, state: Any, metadata: dict, hold: int = 0) -> None:
         """Saves and returns when the step is durable; then removes what `keep` does not cover.
 
         Args:
           step: number of the step, larger than that of every intact checkpoint or equal to it.
           state: pytree of arrays (any device or host) and plain numbers, equal in all processes.
           metadata: JSON values.
+          hold: the newest step before this one stays too, whatever `keep` is.
 
         Raises:
           ValueError: the folder holds an intact later step, or the state holds typed PRNG keys.
@@ -73,33 +79,45 @@ class Checkpoints:
             record = {'step': step, 'files': files, 'leaves': described}
             artifacts.commit(self._record(step), artifacts.canonical_json(record).encode())
             artifacts.crash_point('checkpoints.committed')
-            for old in self.steps()[: -self._keep]:
+            steps = self.steps()
+            held = max((s for s in steps if s < hold), default=step)
+            for old in [s for s in steps[: -self._keep] if s != held]:
                 self._remove(old)
                 artifacts.crash_point('checkpoints.removed_old')
         parallel.barrier(f'checkpoint {step}')
 
-    def restore(self, target: Any) -> tuple[int, Any, dict] | None:
+    def restore(
+        self, target: Any, refuse: Callable[[dict], str] | None = None
+    ) -> tuple[int, Any, dict] | None:
         """Loads the newest intact step.
 
         Args:
           target: pytree of the state's structure, of arrays or of shapes (`jax.eval_shape`).
+          refuse: why an intact step with this metadata cannot be used, '' if it can; a step that
+            cannot is passed over, and removed by the next save, as a damaged one is.
 
         Returns:
           (step, state as host arrays, metadata), or None when nothing was ever saved.
 
         Raises:
-          ValueError: checkpoints exist but none is intact, or the newest intact one was saved from
-            a state of another structure.
+          NoneIntact: checkpoints exist, but none is intact and not refused.
+          ValueError: the one to restore was saved from a state of another structure.
+          OSError: files that may be intact cannot be read.
         """
         steps = self.steps()
         self._warn_of_unfinished(steps)
         for step in reversed(steps):
-            reason, record = self._verify(step)
+            try:
+                (reason, record), how = self._verify(step), 'is damaged'
+            except OSError as error:
+                reason, how = disk_errors.lost(error), 'is damaged'
+            if not reason and refuse:
+                reason, how = refuse(self._read(step)['data']), 'cannot be used'
             if reason:
                 self._damaged[step] = reason
                 logging.warning(
-                    'Checkpoint step %d in %s is damaged (%s); trying the one before.',
-                    step, self._directory, reason,
+                    'Checkpoint step %d in %s %s (%s); trying the one before.',
+                    step, self._directory, how, reason,
                 )  # fmt: skip
                 continue
             parallel.check_same(step, 'the newest intact checkpoint')
@@ -108,7 +126,7 @@ class Checkpoints:
         parallel.check_same(-1, 'the newest intact checkpoint')
         if steps:
             found = '; '.join(f'step {step}: {self._damaged[step]}' for step in reversed(steps))
-            raise ValueError(
+            raise NoneIntact(
                 f'None of the checkpoints in {self._directory} is intact ({found}); '
                 'delete the folder to start again from step 0.'
             )
@@ -142,9 +160,12 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self._local, options=options)
         return self._manager
 
+    def _read(self, step: int, **state: Any) -> Any:
+        self._open().reload()  # another process may have saved since
+        args = ocp.args.Composite(data=ocp.args.JsonRestore(), **state)
+        return self._open().restore(step, args=args)
+
     def _load(self, step: int, target: Any) -> tuple[Any, dict]:
-        manager = self._open()
-        manager.reload()  # another process may have saved since
         leaves, structure = jax.tree_util.tree_flatten_with_path(target)
         wanted = {
             jax.tree_util.keystr(path): leaf
@@ -152,11 +173,8 @@ class Checkpoints:
             else np.empty(leaf.shape, leaf.dtype)
             for path, leaf in leaves
         }
-        args = {
-            'state': ocp.args.StandardRestore(_without_empty(wanted)),
-            'data': ocp.args.JsonRestore(),
-        }
-        found = manager.restore(step, args=ocp.args.Composite(**args))
+        saved = ocp.args.StandardRestore(_without_empty(wanted))
+        found = self._read(step, state=saved)
         state = wanted | found['state']  # arrays without elements were not saved
         return jax.tree.unflatten(structure, list(state.values())), found['data']
 
@@ -216,8 +234,7 @@ class Checkpoints:
             return str(error).rstrip('.'), {}
         try:
             files = [(name, digest, size) for name, (digest, size) in record['files'].items()]
-            record['leaves'].items()
-            saved = record['step']
+            saved, _ = record['step'], record['leaves'].items()
         except (KeyError, TypeError, ValueError, AttributeError):
             return 'its record is not that of a checkpoint', {}
         if saved != step:

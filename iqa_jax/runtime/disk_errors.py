@@ -20,17 +20,19 @@ _MENDS = {
     errno.EPERM: f'give this user the right to it and {_AGAIN}',
     errno.EIO: f'look after the disk and {_AGAIN}',
 }
+# What a file system answers where the disk has lost the bytes themselves.
+_LOST = {errno.EIO, errno.EBADMSG, getattr(errno, 'EUCLEAN', errno.EIO)}
 _CODE = re.compile(r"os_error_code='(\d+)'")
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Gives an OSError from inside the name of its file; that of a full disk has none."""
+def naming(path: object) -> Iterator[None]:
+    """Gives an OSError from inside the name of its file; that of a read or a write has none."""
     try:
         yield
     except OSError as error:
         if error.errno and error.filename is None:
-            error.filename = os.fspath(path)
+            error.filename = str(path)
         raise
 
 
@@ -56,6 +58,13 @@ def of_library(what: str | os.PathLike) -> Iterator[None]:
         raise OSError(
             f'{what} cannot be written ({reason}); {_MENDS.get(code, _AGAIN)}.'
         ) from error
+
+
+def lost(error: OSError) -> str:
+    """What is lost, if the error says that the disk has lost a file's bytes; raises any other."""
+    if error.errno not in _LOST:
+        raise error
+    return f'{error.filename} cannot be read: {error.strerror}'
 
 
 def sentence(error: ValueError | OSError) -> str:

@@ -12,6 +12,8 @@ import jax
 from absl import logging
 
 Part = TypeVar('Part')
+# How a quarantined item gets another chance, as its shard is committed without it.
+ELSEWHERE = 'run it in another --workdir where there is more memory'
 
 
 class DoesNotFit(ValueError):
@@ -45,7 +47,8 @@ class AtOnce:
     ) -> Iterator[tuple[int, int, Part | DoesNotFit]]:
         """(first, last, `compute(first, last)`) of ranges that cover 0..count, in order.
 
-        An item that is too large even alone has a DoesNotFit in place of its result.
+        An item that fails alone is computed once more after all that can be freed was, and has a
+        DoesNotFit in place of its result if that fails too.
 
         Args:
           compute: of the items first <= i < last; it is repeated with half of them when it raises
@@ -54,7 +57,7 @@ class AtOnce:
           wanted: most items at once while memory suffices.
           size: height and width of each item, in pixels.
         """
-        first = 0
+        first, tried = 0, -1
         while first < count:
             most = max(1, int(min(wanted, self._pixels // math.prod(size))))
             last = min(first + most, count)
@@ -63,18 +66,22 @@ class AtOnce:
             except Exception as error:
                 if not is_exhausted(error):
                     raise
-                part = self._fewer(first, last, size)
+                part = self._fewer(first, last, size, tried == first)
             if part is self:
+                tried = first if last - first == 1 else -1
                 release()  # here, where the error is gone and what its frames held
                 continue
             yield first, last, part
             first = last
 
-    def _fewer(self, first: int, last: int, size: tuple[int, ...]) -> 'DoesNotFit | AtOnce':
-        """Halves what is computed at once and returns itself, or why that is impossible."""
+    def _fewer(
+        self, first: int, last: int, size: tuple[int, ...], was_tried: bool
+    ) -> 'DoesNotFit | AtOnce':
+        """Itself where another try is worth it, with half as much if it can be, or why not."""
         n, named = last - first, f'of {size[1]}x{size[0]} pixels'
         if n == 1:
-            return DoesNotFit(f'memory does not suffice for one image {named}', first)
+            failed = DoesNotFit(f'memory does not suffice for one image {named}', first)
+            return failed if was_tried else self
         self._pixels = n // 2 * math.prod(size)
         logging.warning(
             'Memory does not suffice for %d %s %s at once: it goes on with %d at once; lower %s.',

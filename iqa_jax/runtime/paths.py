@@ -91,7 +91,7 @@ def relative(path: AnyPath, folder: AnyPath) -> str:
 
 def sha256(path: AnyPath) -> str:
     """SHA-256 (hex) of a file's bytes, which need not fit into memory."""
-    with as_path(path).open('rb') as file:
+    with disk_errors.naming(path), as_path(path).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 

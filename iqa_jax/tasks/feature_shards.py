@@ -132,4 +132,7 @@ def _vectors(
 
     n, size = len(images), images[0].shape[:2]
     for _, _, part in AT_ONCE.parts(compute, n, n, size):
-        yield from [str(part)] if isinstance(part, memory.DoesNotFit) else part
+        if isinstance(part, memory.DoesNotFit):
+            yield f'{part}; {memory.ELSEWHERE}'
+        else:
+            yield from part

@@ -187,8 +187,9 @@ def _predicted(
             return members, model.predict(images, **options)
         except memory.DoesNotFit as error:
             name = str(store.columns['image_id'][members[error.item]])
-            logging.warning('%s is left out: %s', name, error)
-            bad.append({'file': name, 'reason': str(error)})
+            reason = f'{error}, or {memory.ELSEWHERE}'
+            logging.warning('%s is left out: %s', name, reason)
+            bad.append({'file': name, 'reason': reason})
             members, images = (
                 [x for i, x in enumerate(xs) if i != error.item] for xs in (members, images)
             )

@@ -167,7 +167,7 @@ def _score(
             found = []
         for first, last, values in found:
             if isinstance(values, memory.DoesNotFit):
-                bad[rows[first]] = str(values)
+                bad[rows[first]] = f'{values}; {memory.ELSEWHERE}'
                 continue
             scores = np.stack([values[member.name] for member in members], axis=1)
             good |= dict(zip(rows[first:last], scores, strict=True))

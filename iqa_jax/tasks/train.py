@@ -109,10 +109,9 @@ def run(config: dict, workdir: str | Path) -> dict:
     best = train_outputs.Best(folder / 'best', config['keep'], state)
     writer = metric_writer.MetricWriter(workdir)
     first, val_srcc, logged = 0, None, None
-    if (restored := saved.restore(state)) is not None:
+    if (restored := saved.restore(state, best.refusal)) is not None:
         first, state, metadata = restored
         val_srcc, logged = metadata['val'], metadata['log']
-        best.check(metadata['best'])
         logging.info('train continues at step %d of %d.', first, total)
     writer.rewind(first, logged)
     state = parallel.place(state)
@@ -151,7 +150,8 @@ def run(config: dict, workdir: str | Path) -> dict:
                 best.offer(step, state, val_srcc)
                 speed.restart()
             if step % config['checkpoint_steps'] == 0 or step == total:
-                saved.save(step, state, {'val': val_srcc, 'log': writer.mark(), 'best': best.step})
+                marks = {'val': val_srcc, 'log': writer.mark(), 'best': best.step}
+                saved.save(step, state, marks, hold=best.step)
                 artifacts.crash_point('train.checkpoint')
                 speed.restart()
     saved.close()

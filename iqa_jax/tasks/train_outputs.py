@@ -51,6 +51,8 @@ class Best:
     """The weights of the best validation so far, on disk; with keep='last' it does nothing.
 
     A restarted run repeats steps: what is not later than the best one has been offered before.
+    The best before it stays too: where the best is damaged, the run goes back to that one and to a
+    checkpoint from before the best, and finds it again.
     """
 
     PARTS = (
@@ -58,9 +60,9 @@ class Best:
     )  # fmt: skip
 
     def __init__(self, folder: Path, keep: str, state: steps.TrainState):
-        self._saved = checkpoints.Checkpoints(folder, keep=1) if keep == 'best' else None
+        self._saved = checkpoints.Checkpoints(folder, keep=2) if keep == 'best' else None
         self._folder, self.step, self.val_srcc, self._last = folder, 0, None, None
-        if self._saved and (found := self._saved.restore(self._parts(state))) is not None:
+        if self._saved and (found := self._newest(state)) is not None:
             self.step, self._last, self.val_srcc = found[0], found[1], found[2]['val_srcc']
 
     def offer(self, step: int, state: steps.TrainState, val_srcc: float | None) -> None:
@@ -73,21 +75,37 @@ class Best:
             self.step, self.val_srcc, self._last = step, val_srcc, None
             self._saved.save(step, self._parts(state), {'val_srcc': val_srcc})
 
-    def check(self, step: int) -> None:
-        """Raises a ValueError when the best is older than `step`, where it was the best already."""
-        if self.step < step:
-            raise ValueError(
-                f'{self._folder} has lost the checkpoint of step {step}, the best so far; '
-                f'delete {self._folder.parent} to train again.'
-            )
+    def refusal(self, metadata: dict) -> str:
+        """Why a run cannot go on from a checkpoint with this metadata: its best is lost; or ''."""
+        if metadata['best'] <= self.step:
+            return ''
+        return f'{self._folder} has lost the checkpoint of step {metadata["best"]}, the best then'
 
     def take(self, state: steps.TrainState) -> steps.TrainState:
-        """The last state with the weights of the best; the last one itself if there is no best."""
+        """The last state with the weights of the best; the last one itself if there is no best.
+
+        Raises:
+          ValueError: the best has been damaged since it was saved.
+        """
         if not self.step:
             return state
-        found = self._saved.restore(self._parts(state))[1] if self._last is None else self._last
+        if self._last is None:
+            found = self._newest(state)
+            if found is None or found[0] != self.step:
+                raise ValueError(
+                    f'{self._folder} has lost the checkpoint of step {self.step}, the best; run '
+                    'the same command again: it goes on from a checkpoint before that step.'
+                )
+            self._last = found[1]
         self._saved.close()
-        return state.replace(**found)
+        return state.replace(**self._last)
+
+    def _newest(self, state: steps.TrainState) -> tuple | None:
+        """The newest intact (step, parts, metadata), None without one."""
+        try:
+            return self._saved.restore(self._parts(state))
+        except checkpoints.NoneIntact:
+            return None  # each has been named by a warning
 
     def _parts(self, state: steps.TrainState) -> dict:
         return {name: getattr(state, name) for name in self.PARTS}

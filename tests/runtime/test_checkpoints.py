@@ -1,5 +1,7 @@
 """Checkpoints: exact, or an older exact one with a sentence, or an error; never altered weights."""
 
+import errno
+import hashlib
 import logging
 import os
 import pathlib
@@ -144,6 +146,75 @@ def test_no_intact_step_is_an_error(two_steps):
         restore(two_steps)
     for part in ('step 20: commit_success.txt is missing', 'step 10:', 'delete the folder'):
         assert part in str(caught.value)
+
+
+@pytest.fixture
+def bad_sectors(monkeypatch):
+    """A set of names of files whose bytes the disk does not give back, as open files say it."""
+    names, digest = set(), hashlib.file_digest
+
+    def read(file, *rest):
+        if pathlib.Path(file.name).name in names:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return digest(file, *rest)
+
+    monkeypatch.setattr(hashlib, 'file_digest', read)
+    return names
+
+
+def test_bytes_that_the_disk_has_lost_are_damage(two_steps, bad_sectors, caplog):
+    bad_sectors.add('_METADATA')
+    with pytest.raises(checkpoints.NoneIntact) as caught:
+        restore(two_steps)
+    for step in (10, 20):
+        lost = two_steps / f'steps/{step}/state/_METADATA cannot be read: Input/output error'
+        assert f'step {step}: {lost}' in str(caught.value) and str(lost) in caplog.text
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/mem'), reason='reads /proc')
+@pytest.mark.parametrize('name', ['step_20.json', 'step_20.json.meta.json'])
+def test_a_record_that_the_disk_has_lost_is_damage(two_steps, name, caplog):
+    (two_steps / name).unlink()
+    (two_steps / name).symlink_to('/proc/self/mem')  # it opens, and the read answers EIO
+    step, state, _ = restore(two_steps)
+    assert step == 10
+    assert_equal(state, make_state(10))
+    assert f'{two_steps / name} cannot be read: Input/output error' in caplog.text
+
+
+def test_what_may_be_intact_is_not_passed_over(two_steps, monkeypatch):
+    def read(file, *rest):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(hashlib, 'file_digest', read)
+    with pytest.raises(OSError, match='Too many open files') as caught:
+        restore(two_steps)
+    assert '/steps/20/' in caught.value.filename
+
+
+def test_a_refused_step_is_passed_over_and_replaced(two_steps, caplog):
+    saved = checkpoints.Checkpoints(two_steps)
+    refuse = lambda metadata: 'not that one' * (metadata['epoch'] == 2)  # noqa: E731
+    assert saved.restore(make_state(0), refuse)[0] == 10
+    assert f'step 20 in {two_steps} cannot be used (not that one)' in caplog.text
+    saved.save(15, make_state(15), {})
+    assert saved.steps() == [10, 15]
+    saved.close()
+    with pytest.raises(checkpoints.NoneIntact, match='step 15: never; step 10: never'):
+        checkpoints.Checkpoints(two_steps).restore(make_state(0), lambda metadata: 'never')
+
+
+def test_a_step_before_another_is_held(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    held = {1: 0, 2: 0, 3: 3, 4: 3, 5: 3, 6: 6, 7: 6, 8: 6, 9: 0}
+    kept = []
+    for step, hold in held.items():
+        saved.save(step, {'w': np.ones(2)}, {}, hold=hold)
+        kept.append(saved.steps())
+    saved.close()
+    assert kept == [
+        [1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [5, 6, 7], [5, 7, 8], [8, 9],
+    ]  # fmt: skip
 
 
 def test_a_whole_step_under_the_number_of_another_is_refused(two_steps, caplog):

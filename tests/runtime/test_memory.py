@@ -83,6 +83,24 @@ def test_what_is_too_large_alone_is_named_and_the_others_are_computed():
     assert computed(part for part in found if part[0] != 2) == [0, 1, 3, 4]
 
 
+def test_a_passing_shortage_loses_no_image(monkeypatch, caplog):
+    released, failures = [], {(1, 2): 1, (4, 5): 2}
+    monkeypatch.setattr(memory, 'release', lambda: released.append(1))
+
+    def compute(first, last):
+        if failures.get((first, last), 0):
+            failures[first, last] -= 1
+            raise MemoryError
+        return [*range(first, last)]
+
+    found = [*memory.AtOnce('images', 'config.batch_size').parts(compute, 6, 1, (20, 30))]
+    refused = [part.item for *_, part in found if isinstance(part, memory.DoesNotFit)]
+    assert refused == [4] and len(released) == 2  # once for each before it was computed again
+    assert [first for first, *_ in found] == [*range(6)]
+    assert computed(part for part in found if part[0] != 4) == [0, 1, 2, 3, 5]
+    assert not caplog.records  # nothing was halved
+
+
 def test_other_errors_pass():
     compute, _ = small_memory(3, jax.errors.JaxRuntimeError('INTERNAL: broken'))
     with pytest.raises(jax.errors.JaxRuntimeError, match='broken'):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 
 import jax
@@ -15,7 +16,7 @@ from iqa_jax.data import features, manifest, tables
 from iqa_jax.data.pipeline import Source
 from iqa_jax.images import io
 from iqa_jax.runtime import artifacts
-from iqa_jax.tasks import score, train, train_features
+from iqa_jax.tasks import score, train, train_features, train_setup
 from iqa_jax.training import extraction, saved_model, steps
 
 SPEC = {'backbone': 'tiny', 'head': 'gap'}
@@ -117,8 +118,94 @@ def test_weights_of_the_best_validation_that_are_gone_are_missed(world, trained,
     (best,) = (tmp_path / 'run/checkpoints').glob('*/best')
     for file in best.glob('step_*.json'):
         file.unlink()
-    with pytest.raises(ValueError, match=r'has lost the checkpoint of step \d, the best'):
+    # The best was found before the first checkpoint.
+    with pytest.raises(ValueError, match=r'has lost the checkpoint of step \d, the best') as caught:
         train.run(train_config(world, keep='best'), tmp_path / 'run')
+    assert f'{best.parent} is intact' in str(caught.value)
+    assert 'delete the folder to start again from step 0.' in str(caught.value)
+    shutil.rmtree(best.parent)  # as it says
+    train.run(train_config(world, keep='best'), tmp_path / 'run')
+    again = (tmp_path / 'run/model/weights.msgpack').read_bytes()
+    assert again == (trained / 'model/weights.msgpack').read_bytes()
+
+
+VALIDATED = {2: 0.1, 4: 0.5, 6: 0.2, 8: 0.4}  # step -> SRCC
+
+
+def train_well(world, folder, monkeypatch, values=VALIDATED):
+    """Trains eight steps, a checkpoint after each, whose best is known; the final weights."""
+    validate = lambda _, state: values[int(np.max(state.step))]  # noqa: E731
+    monkeypatch.setattr(train_setup.Validation, '__call__', validate)
+    (folder / 'stage.json').unlink(missing_ok=True)
+    config = train_config(world, keep='best', total_steps=8, checkpoint_steps=1)
+    train.run(config, folder)
+    return (folder / 'model/weights.msgpack').read_bytes()
+
+
+def damage_best(folder, *steps):
+    """Flips a bit in the checkpoints of these steps among the best ones."""
+    for step in steps:
+        (file,) = folder.glob(f'checkpoints/*/best/steps/{step}/state/_METADATA')
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def checkpoint_steps(folder):
+    names = (file.stem.removeprefix('step_') for file in folder.glob('checkpoints/*/step_*.json'))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def test_a_damaged_best_is_found_again(world, tmp_path, monkeypatch, caplog):
+    whole = train_well(world, tmp_path, monkeypatch)
+    assert saved_model.load(tmp_path / 'model').meta['step'] == 4
+    assert checkpoint_steps(tmp_path) == [3, 7, 8]
+    log = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+    damage_best(tmp_path, 4)
+    assert train_well(world, tmp_path, monkeypatch) == whole
+    for said in (
+        r'step 4 in \S+/best is damaged \(state/_METADATA has other bytes',
+        r'step 8 in \S+ cannot be used \(\S+/best has lost the checkpoint of step 4, the best then',
+    ):
+        assert re.search(said, caplog.text)
+    assert checkpoint_steps(tmp_path) == [3, 7, 8]
+    again = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in again] == [json.loads(line)['step'] for line in log]
+
+
+def test_the_only_best_is_found_again(world, tmp_path, monkeypatch):
+    values = VALIDATED | {2: 0.9}
+    whole = train_well(world, tmp_path, monkeypatch, values)
+    assert checkpoint_steps(tmp_path) == [1, 7, 8]
+    damage_best(tmp_path, 2)
+    assert train_well(world, tmp_path, monkeypatch, values) == whole
+
+
+def test_two_damaged_best_ones_end_in_a_mend_that_works(world, tmp_path, monkeypatch):
+    whole = train_well(world, tmp_path, monkeypatch)
+    damage_best(tmp_path, 2, 4)
+    (folder,) = (tmp_path / 'checkpoints').iterdir()
+    with pytest.raises(ValueError, match='delete the folder to start again') as caught:
+        train_well(world, tmp_path, monkeypatch)
+    assert f'None of the checkpoints in {folder} is intact (step 8: ' in str(caught.value)
+    assert f'step 3: {folder}/best has lost the checkpoint of step 2' in str(caught.value)
+    shutil.rmtree(folder)
+    assert train_well(world, tmp_path, monkeypatch) == whole
+
+
+def test_a_best_that_is_damaged_before_the_end_is_not_replaced_by_another(
+    world, tmp_path, monkeypatch
+):
+    whole = train_well(world, tmp_path / 'whole', monkeypatch)
+
+    def damage(point):
+        if point == 'train.checkpoint' and checkpoint_steps(tmp_path / 'run')[-1] == 8:
+            damage_best(tmp_path / 'run', 4)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, 'crash_point', damage)
+        with pytest.raises(ValueError, match='lost the checkpoint of step 4.* same command again'):
+            train_well(world, tmp_path / 'run', monkeypatch)
+    assert train_well(world, tmp_path / 'run', monkeypatch) == whole
 
 
 def test_features_are_those_of_the_backbone_in_half_precision(world):
