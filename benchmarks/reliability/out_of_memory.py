@@ -22,11 +22,10 @@ were good and committed, but a library aborted its process, whose threads RLIMIT
 starting, as it ended: the exit code is the only harm, so this may be more than 0).
 
 These must be 0: scores_different (beyond 1e-6 of the largest score, features beyond float16's
-rounding, or an image that has none and no reason with the mend), quarantined_wrongly (the
-shortage was `once`, or the image fits alone: computed once more at that moment it has a result),
-lines_missing_or_extra (log lines that are not one per halving),
-half_written, died_without_sentence and stopped_by_too_large (a stage that an injected shortage
-ended though it could go on).
+rounding, or an image that has none and no reason with the mend), quarantined_wrongly (the shortage
+was `once`, or the image fits alone: computed once more at that moment it has a result),
+lines_missing_or_extra (log lines that are not one per halving), half_written, died_without_sentence
+and stopped_by_too_large (a stage that an injected shortage ended though it could go on).
 """
 
 import argparse
