@@ -68,7 +68,7 @@ def test_what_is_lost_after_its_commit_is_seen(monkeypatch, tmp_path):
     import full_disk
 
     judge, work = full_disk.Judge(tmp_path), tmp_path / 'work'
-    names = ('kept', 'gone', 'unmarked', 'other', 'broken', 'begun', 'step_1.json', 'forgotten')
+    names = ('kept', 'gone', 'unmarked', 'other', 'broken', 'begun', 'vanished', 'forgotten')
     files = {name: work / name for name in names}
     with judge.journal.kept():
         for file in files.values():
@@ -78,13 +78,14 @@ def test_what_is_lost_after_its_commit_is_seen(monkeypatch, tmp_path):
             patch.setattr(artifacts, '_staged', no_space)
             with pytest.raises(OSError, match='full'):
                 artifacts.commit(files['begun'], b'new')
-    judge.intact(work, 'nothing')
-    judge.counts['not_intact'] = 0  # step_1.json is none
+    judge.intact(work, 'nothing is lost')
+    assert judge.counts['lost'] == judge.counts['not_intact'] == 0
+    assert judge.counts['committed'] == 7  # all but the forgotten one
     files['gone'].unlink()
     artifacts.sidecar_path(files['unmarked']).unlink()
     artifacts.commit(files['other'], b'other')
     files['broken'].write_bytes(b'bad')
-    artifacts.forget(files['step_1.json'])
+    artifacts.forget(files['vanished'])
     judge.intact(work, 'lost')
     assert judge.counts['lost'] == 4 and judge.counts['not_intact'] == 1
 
