@@ -1,8 +1,10 @@
 /* A disk that fails, for LD_PRELOAD: calls on files below one folder, from the n-th on.
  *
  *   fault_begin(root, kind, after): from now on; `after` bytes (FULL) or calls succeed before.
- *   fault_end(): back to the real disk; how many bytes or calls were counted.
+ *   fault_end(): back to the real disk.
  *   fault_hits(): how many calls failed, or were delayed, since fault_begin.
+ *   fault_counted(kind): how many bytes or calls of a kind there were since fault_begin of COUNT,
+ *     which lets all succeed.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,26 +21,29 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { NONE, FULL, READ_ONLY, NO_PERMISSION, SYNC_FAILS, WRITE_FAILS, SLOW };
-enum { PATH_CALL = 1, WRITE_CALL = 2, SYNC_CALL = 4 };
+enum {
+  NONE, FULL, READ_ONLY, NO_PERMISSION, SYNC_FAILS, WRITE_FAILS, SLOW, READ_FAILS, NO_DESCRIPTORS,
+  COUNT, KINDS
+};
+enum { PATH_CALL, WRITE_CALL, SYNC_CALL, READ_CALL, OPEN_CALL };
 
 static char root[PATH_MAX];
 static _Atomic int kind = NONE;
-static _Atomic long count, limit, hits;
+static _Atomic long count, limit, hits, counted[KINDS];
 
 void fault_begin(const char *folder, int what, long after) {
   strncpy(root, folder, sizeof root - 1);
   count = hits = 0;
+  for (int i = 0; i < KINDS; i++) counted[i] = 0;
   limit = after;
   kind = what;
 }
 
-long fault_end(void) {
-  kind = NONE;
-  return count;
-}
+void fault_end(void) { kind = NONE; }
 
 long fault_hits(void) { return hits; }
+
+long fault_counted(int what) { return counted[what]; }
 
 #define REAL(name) ((typeof(&name))real(#name))
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
@@ -79,6 +84,17 @@ static int failure(int code) {
   return 1;
 }
 
+static int tally(int call, long size) {
+  counted[FULL] += call == WRITE_CALL ? size : 0;
+  counted[WRITE_FAILS] += call == WRITE_CALL;
+  counted[READ_ONLY] += call == PATH_CALL;
+  counted[NO_PERMISSION] += call == PATH_CALL;
+  counted[SYNC_FAILS] += call == SYNC_CALL;
+  counted[READ_FAILS] += call == READ_CALL;
+  counted[NO_DESCRIPTORS] += call == OPEN_CALL;
+  return 0;
+}
+
 /* Whether a call fails; `size` bytes are about to be written. */
 static int fails(int call, long size) {
   switch (kind) {
@@ -93,7 +109,14 @@ static int fails(int call, long size) {
       return call == SYNC_CALL && ++count > limit ? failure(EIO) : 0;
     case WRITE_FAILS:
       return call == WRITE_CALL && ++count > limit ? failure(EIO) : 0;
+    case READ_FAILS:
+      return call == READ_CALL && ++count > limit ? failure(EIO) : 0;
+    case NO_DESCRIPTORS:
+      return call == OPEN_CALL && ++count > limit ? failure(EMFILE) : 0;
+    case COUNT:
+      return tally(call, size);
     case SLOW:
+      if (call == READ_CALL || call == OPEN_CALL) return 0;
       if (++count > limit) { hits++; usleep(3000); }
       return 0;
   }
@@ -103,14 +126,17 @@ static int fails(int call, long size) {
 /* On a disk that is full some calls still work: `size` 1 for those that need no space. */
 #define PATH_FAILS(dirfd, name, size) (path_below(dirfd, name) && fails(PATH_CALL, size))
 
+#define OPEN_FAILS(dirfd, name, flags)                                  \
+  (path_below(dirfd, name) &&                                           \
+   fails(flags & (O_WRONLY | O_RDWR | O_CREAT) ? PATH_CALL : OPEN_CALL, 1))
+
 #define OPEN(name)                                                              \
   int name(const char *path, int flags, ...) {                                  \
     va_list rest;                                                               \
     va_start(rest, flags);                                                      \
     mode_t mode = va_arg(rest, mode_t);                                         \
     va_end(rest);                                                               \
-    if (flags & (O_WRONLY | O_RDWR | O_CREAT) && PATH_FAILS(AT_FDCWD, path, 1)) \
-      return -1;                                                                \
+    if (OPEN_FAILS(AT_FDCWD, path, flags)) return -1;                           \
     return REAL(name)(path, flags, mode);                                       \
   }
 OPEN(open)
@@ -122,8 +148,7 @@ OPEN(open64)
     va_start(rest, flags);                                                   \
     mode_t mode = va_arg(rest, mode_t);                                      \
     va_end(rest);                                                            \
-    if (flags & (O_WRONLY | O_RDWR | O_CREAT) && PATH_FAILS(dirfd, path, 1)) \
-      return -1;                                                             \
+    if (OPEN_FAILS(dirfd, path, flags)) return -1;                           \
     return REAL(name)(dirfd, path, flags, mode);                             \
   }
 OPENAT(openat)
@@ -163,6 +188,9 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
   return fd_below(fd) && fails(WRITE_CALL, size) ? -1 : REAL(pwrite64)(fd, data, size, at);
+}
+ssize_t read(int fd, void *data, size_t size) {
+  return fd_below(fd) && fails(READ_CALL, 0) ? -1 : REAL(read)(fd, data, size);
 }
 int fsync(int fd) { return fd_below(fd) && fails(SYNC_CALL, 0) ? -1 : REAL(fsync)(fd); }
 int fdatasync(int fd) { return fd_below(fd) && fails(SYNC_CALL, 0) ? -1 : REAL(fdatasync)(fd); }

@@ -6,15 +6,23 @@ Crops of the bundled photographs, 64 to 96 pixels, in every format that is read;
 `cases` counts what was done to the others. Damage (`flip` to `swap`, `html`, `empty`, `cut`) is
 done to the bytes; the rest are whole files of a kind, of which those in READ have known pixels.
 All are scored by a small random network through `iqa_jax.main` three times: the pixels as plain
-PNG; the files with a manifest that has the SHA-256 of every undamaged file; the same without.
+PNG; the files with a manifest that has the SHA-256 of every undamaged file; the same without. Each
+file is also decoded by itself, by the clock, in a child process.
+
+The public bad files of Pillow's tests and of bmpsuite are no part of this, as no package has them.
+In their place it draws bit flips, cuts, runs of zeros, insertions and swaps in seven formats and
+their compressions, which hit headers, tables and pixels of each, and takes the bombs of bombs.py
+that their headers give away.
 
 The line holds, of both runs over the files, `decoded`: how many damaged files became a score
 without digests, and `other_pixels`: how many of these show something else than the whole file,
-which no decoder can tell; `resident_mb`, the most memory of a run. Must be zero: `crashes`
-(another exit code than 3), `hangs` (a run longer than `--timeout`), `good_changed` (a score that is
-not bit for bit that of the plain PNG, or a good file refused), `silently_wrong` (damaged, and
-scored although the manifest has its digest), `accepted` (a kind that is to be refused has a score),
-`unlisted` (neither score nor reason), `over_memory` (more than `--megabytes`).
+which no decoder can tell; `resident_mb`, the most memory of a run; `slowest`, the seconds of the
+slowest file that was none of the hangs. Must be zero: `crashes` (another exit code than 3), `hangs`
+(a file that takes more than `--file-seconds` or ends the child, a run longer than `--timeout`),
+`good_changed` (a score that is not bit for bit that of the plain PNG, or a good file refused),
+`silently_wrong` (damaged, and scored although the manifest has its digest), `accepted` (a kind that
+is to be refused has a score), `unlisted` (neither score nor reason), `over_memory` (more than
+`--megabytes`).
 
 Batches hold one picture, since XLA rounds differently in programs of other batch lengths.
 """
@@ -22,15 +30,18 @@ Batches hold one picture, since XLA rounds differently in programs of other batc
 import argparse
 import hashlib
 import io
+import math
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 
 import bombs
 import drill
+import file_seconds
 import numpy as np
 from PIL import Image
 
@@ -285,6 +296,7 @@ def main() -> None:
     parser.add_argument('--backbone', default='tiny')
     parser.add_argument('--processes', type=int, default=0, help='config.decode.processes')
     parser.add_argument('--timeout', type=float, default=1800)
+    parser.add_argument('--file-seconds', type=float, default=10)
     parser.add_argument('--megabytes', type=float, default=1500)
     flags = parser.parse_args()
     os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -299,12 +311,18 @@ def main() -> None:
             for part, rows in (('clean', plain), ('signed', world.rows), ('unsigned', unsigned))
         ]
         counts = counted(world, *runs, flags.megabytes)
+        seconds = file_seconds.measured([file for _, file, _ in world.rows], flags.file_seconds)
+        counts['hangs'] += sum(map(math.isinf, seconds))
+        for (_, file, _), took in zip(world.rows, seconds, strict=True):
+            if math.isinf(took):
+                print(f'{file.name!r} took more than {flags.file_seconds:g} s', file=sys.stderr)
         if any(run['code'] not in (0, 3) for run in runs):
             for part in ('clean', 'signed', 'unsigned'):
                 print((folder / part / 'log').read_text(errors='replace')[-2000:])
     counts |= {
         'files': len(world.rows), 'good': len(world.plain),
         'cases': dict(Counter(world.kinds.values())),
+        'slowest': round(max(filter(math.isfinite, seconds), default=0), 3),
         'resident_mb': round(max(run['mb'] for run in runs)), 'processes': flags.processes,
         'exit_codes': [run['code'] for run in runs],
         'run_seconds': [round(run['seconds'], 1) for run in runs],

@@ -33,6 +33,7 @@ in silence: `explained` counts those beyond 1e-6 of each law, and `worst` is the
 
 import argparse
 import functools
+import math
 import os
 import sys
 
@@ -70,7 +71,7 @@ class Tally:
         self.laws: dict[str, dict] = {}
 
     def check(self, law: str, who: str, figure: float, bound: float, strict: float = 0.0) -> None:
-        """Counts a case; NaN is a violation, and beyond `strict` the bound explains it."""
+        """Counts a case; beyond `strict` the bound explains it. NaN violates and is the worst."""
         new = {'cases': 0, 'violations': 0, 'explained': 0, 'worst': 0.0, 'of': '', 'violated': []}
         row = self.laws.setdefault(law, new)
         row['cases'] += 1
@@ -79,7 +80,7 @@ class Tally:
             row['violations'] += 1
             row['violated'] = sorted({*row['violated'], who})
             print(f'{law}: {who}: {figure:.3g} is beyond {bound:.3g}', file=sys.stderr)
-        if not figure <= row['worst']:
+        if not (figure <= row['worst'] or math.isnan(row['worst'])):
             row['worst'], row['of'] = float(f'{figure:.3g}'), who
 
 

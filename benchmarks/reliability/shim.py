@@ -10,7 +10,8 @@ import tempfile
 SOURCE = pathlib.Path(__file__).with_name('faults.c')
 KINDS = {'full': 1, 'read_only': 2, 'no_permission': 3, 'sync_fails': 4, 'write_fails': 5}
 SLOW = 6
-NEVER = 1 << 60
+READS = {'read_fails': 7, 'no_descriptors': 8}  # EIO of read, EMFILE of open, of files to read
+COUNT = 9
 LOADED = 'IQA_JAX_DRILL_SHIM'
 
 
@@ -39,11 +40,19 @@ def begin(folder: pathlib.Path, kind: int, after: int) -> None:
     ctypes.CDLL(None).fault_begin(os.fsencode(folder), kind, ctypes.c_long(after))
 
 
-def end() -> tuple[int, int]:
-    """(bytes or calls counted, how many of them failed or were slow) since `begin`, which ends."""
+def end() -> int:
+    """How many calls failed or were slow since `begin`, which ends."""
     library = ctypes.CDLL(None)
-    library.fault_end.restype = library.fault_hits.restype = ctypes.c_long
-    return library.fault_end(), library.fault_hits()
+    library.fault_hits.restype = ctypes.c_long
+    library.fault_end()
+    return library.fault_hits()
+
+
+def counted() -> dict[str, int]:
+    """Bytes (full) or calls of each kind since `begin` with COUNT, during which none fails."""
+    library = ctypes.CDLL(None)
+    library.fault_counted.restype = ctypes.c_long
+    return {name: library.fault_counted(kind) for name, kind in (KINDS | READS).items()}
 
 
 def environment(folder: pathlib.Path, kind: int, after: int) -> dict[str, str]:

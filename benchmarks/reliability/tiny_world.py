@@ -15,6 +15,7 @@ from configs import (  # noqa: E402
     extract_features,
     make_data,
     score,
+    score_pairs,
     train_annotators,
     train_proxies,
     train_ranking,
@@ -93,6 +94,18 @@ def scoring(folder: pathlib.Path, model: str) -> dict:
     config = score.get_config('smoke').to_dict()
     changes = {'root': str(folder), 'manifest': 'rated.parquet', 'splits': ('train', 'val')}
     return config | changes | {'model': model, 'name': 'quality', 'shard_size': 8}
+
+
+def pairing(folder: pathlib.Path) -> dict:
+    """The config that scores each picture of a world against the next one, in three shards."""
+    files = [str(file) for file in sorted((folder / 'pictures').iterdir())]
+    columns = {'image_id': [pathlib.Path(file).stem for file in files]}
+    columns |= {'reference': files, 'distorted': files[1:] + files[:1]}
+    table = {name: np.array(values, object) for name, values in columns.items()}
+    tables.write(folder / 'pairs.csv', table)
+    config = score_pairs.get_config('smoke').to_dict()
+    changes = {'root': str(folder), 'pairs': 'pairs.csv', 'references': '', 'distorted': ''}
+    return config | changes | {'metrics': ('gmsd',), 'shard_size': 8}
 
 
 def config_file(folder: pathlib.Path, config: dict) -> pathlib.Path:

@@ -20,6 +20,7 @@ from iqa_jax.data import parquet_statistics
 print(json.dumps(parquet_statistics.stated(sys.argv[2], sys.argv[3:])))
 """
 
+SECONDS = 60.0  # a child on a busy machine takes a few
 Ends = dict[str, tuple[float, float]]
 
 
@@ -40,12 +41,18 @@ def stated(path: str | os.PathLike, columns: Sequence[str]) -> Ends | None:
 
 
 def asked(path: str | os.PathLike, columns: Sequence[str]) -> Ends | None:
-    """The same of any file; None too if it is damaged, which reading it will tell."""
+    """The same of any file; None too if it is damaged, which reading it will tell.
+
+    A file about which nothing is known after SECONDS of the clock gets None as well.
+    """
     paths = json.dumps([os.path.abspath(folder) for folder in sys.path])
-    done = subprocess.run(
-        [sys.executable, '-c', CODE, paths, os.fspath(path), *columns],
-        stdin=subprocess.DEVNULL, capture_output=True, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, '-c', CODE, paths, os.fspath(path), *columns],
+            stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None
     found = None if done.returncode else json.loads(done.stdout)
     return found and {name: tuple(ends) for name, ends in found.items()}
 

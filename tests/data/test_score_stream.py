@@ -1,5 +1,7 @@
 """Score tables read in chunks: the same rows whatever the file, chunk and share of a reader."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -87,6 +89,16 @@ def test_statistics_that_end_the_process_that_asks_are_none(table, tmp_path, mon
     assert score_stream.Table(path).extremes(['a']) is not None
     monkeypatch.setattr(parquet_statistics, 'CODE', 'import os; os.abort()')
     assert score_stream.Table(path).extremes(['a']) is None
+
+
+def test_statistics_that_never_come_are_none(table, tmp_path, monkeypatch):
+    path = tmp_path / 'scores.parquet'
+    pq.write_table(table, path)
+    monkeypatch.setattr(parquet_statistics, 'CODE', 'import time; time.sleep(600)')
+    monkeypatch.setattr(parquet_statistics, 'SECONDS', 0.2)
+    start = time.monotonic()
+    assert score_stream.Table(path).extremes(['a']) is None
+    assert time.monotonic() - start < 60
 
 
 def test_statistics_of_a_file_of_ours_need_its_digest(tmp_path):

@@ -1,6 +1,7 @@
 """The reduced forms of R8 and R9; those of R12 are in test_out_of_memory_drill."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -29,6 +30,19 @@ def test_numeric_laws_hold():
     }  # fmt: skip
     assert set(found['laws']) == laws
     assert all(law['cases'] > 0 for law in found['laws'].values())
+
+
+def test_a_figure_that_is_no_number_stays_the_worst(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks' / 'reliability')
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    import numeric_laws
+
+    tally = numeric_laws.Tally()
+    for who, figure in (('a', 0.5), ('b', math.nan), ('c', 0.75), ('d', 0.0)):
+        tally.check('law', who, figure, 1.0)
+    row = tally.laws['law']
+    assert math.isnan(row['worst']) and row['of'] == 'b'
+    assert (row['cases'], row['violations'], row['violated']) == (4, 1, ['b'])
 
 
 def test_ties_of_gmad_do_not_depend_on_the_machine_or_the_order_of_rows():

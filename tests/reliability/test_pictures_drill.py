@@ -1,10 +1,16 @@
 """The scripts about pictures and readers in a reduced form: every count is what it should be."""
 
+import collections
 import json
+import math
 import os
 import pathlib
 import subprocess
 import sys
+
+import numpy as np
+
+from iqa_jax.images import io
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks/reliability'
 
@@ -26,6 +32,23 @@ def test_damaged_pictures():
     assert found['files'] == 143 and found['good'] > 20 and found['exit_codes'] == [0, 3, 3]
     assert len(found['cases']) == 25 and min(found['cases'].values()) >= 1
     assert found['decoded'] >= found['other_pixels'] > 0
+    assert 0 < found['slowest'] < 10
+
+
+def test_a_picture_that_takes_too_long_is_a_hang(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    import file_seconds
+
+    files = [tmp_path / f'{name}.png' for name in ('good', 'slow', 'deadly', 'last')]
+    for file in files:
+        file.write_bytes(io.encode_png(np.zeros((8, 8, 3), np.uint8)))
+    code = """if 'slow' in file: __import__('time').sleep(600)
+        if 'deadly' in file: __import__('os')._exit(1)
+        io.decode"""
+    monkeypatch.setattr(file_seconds, 'CODE', file_seconds.CODE.replace('io.decode', code))
+    found = file_seconds.measured(files, 5)
+    assert found[1:3] == [math.inf, math.inf] and max(found[0], found[3]) < 5
+    assert file_seconds.measured(files[:1], 1e-9) == [math.inf]
 
 
 def test_bombs():
@@ -35,6 +58,18 @@ def test_bombs():
     formats = {'files', 'png', 'gif', 'jpeg', 'webp', 'bmp', 'tiff', 'jpeg2000'}
     assert found['declared'].keys() == found['endless'].keys() == formats
     assert found['declared']['files'] >= 20 and found['endless']['files'] >= 25
+
+
+def test_a_reader_that_waits_for_ever_is_a_hang(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import parsers
+
+    monkeypatch.setattr(parsers, 'CLOCK_SECONDS', 0.2)
+    found = collections.Counter()
+    child = [sys.executable, '-c', 'import time; time.sleep(600)']
+    with parsers.timed():
+        parsers.measured(lambda: subprocess.run(child, check=True), 2, found, [], 'child')
+    assert found == {'hangs': 2}
 
 
 def test_readers():

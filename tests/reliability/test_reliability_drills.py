@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from iqa_jax.runtime import artifacts
+
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'reliability'
 
 
@@ -47,10 +49,49 @@ def test_damage_is_never_silent():
 
 @pytest.mark.skipif(shutil.which('cc') is None, reason='compiles the failing disk')
 def test_a_disk_that_fails_leaves_what_was_committed():
-    found = run('full_disk.py', '--cases=12', '--commands=1', '--tmpfs=0', '--stages', 'twin')
+    found = run('full_disk.py', '--cases=6', '--commands=1', '--tmpfs=0', '--reads=0',
+                '--stages', 'proxies')  # fmt: skip
     kinds = ('full', 'read_only', 'no_permission', 'sync_fails', 'write_fails', 'slow')
-    assert all(found[kind] == 2 for kind in kinds)
-    assert found['hit'] >= 10 and found['commands'] == 1
+    assert all(found[kind] == 1 for kind in kinds)
+    assert found['hit'] == 6 and found['commands'] == 1 and found['committed'] > 10
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='compiles the failing disk')
+def test_a_picture_that_cannot_be_read_ends_the_run():
+    found = run('full_disk.py', '--cases=0', '--reads=6', '--stages', '--readers', 'scores',
+                'features', 'pairs')  # fmt: skip
+    assert found['read_fails'] == found['no_descriptors'] == 3 and found['hit'] == 6
+
+
+def test_what_is_lost_after_its_commit_is_seen(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import full_disk
+
+    judge, work = full_disk.Judge(tmp_path), tmp_path / 'work'
+    names = ('kept', 'gone', 'unmarked', 'other', 'broken', 'begun', 'vanished', 'forgotten')
+    files = {name: work / name for name in names}
+    with judge.journal.kept():
+        for file in files.values():
+            artifacts.commit(file, b'old')
+        artifacts.forget(files['forgotten'])
+        with monkeypatch.context() as patch:
+            patch.setattr(artifacts, '_staged', no_space)
+            with pytest.raises(OSError, match='full'):
+                artifacts.commit(files['begun'], b'new')
+    judge.intact(work, 'nothing is lost')
+    assert judge.counts['lost'] == judge.counts['not_intact'] == 0
+    assert judge.counts['committed'] == 7  # all but the forgotten one
+    files['gone'].unlink()
+    artifacts.sidecar_path(files['unmarked']).unlink()
+    artifacts.commit(files['other'], b'other')
+    files['broken'].write_bytes(b'bad')
+    artifacts.forget(files['vanished'])
+    judge.intact(work, 'lost')
+    assert judge.counts['lost'] == 4 and judge.counts['not_intact'] == 1
+
+
+def no_space(*_):
+    raise OSError('full')
 
 
 def test_a_stopped_training_ends_in_time_and_goes_on():
