@@ -43,8 +43,9 @@ for ((i = 0; i < processes; i++)); do
   children+=($!)
 done
 
-# The others of a dead process end by themselves in less than 30 s, unless it died before they met.
-patience=28
+# The others of a dead process end by themselves in less than 30 s, unless it died before they met:
+# then they are killed after PATIENCE seconds.
+patience=${PATIENCE:-45}
 exec 3>&2 2>/dev/null # the shell would report killed processes by their whole command line
 code=0
 failed=''

@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -46,7 +47,8 @@ def initialize(
     if not distributed:
         return
     where = coordinator_address or 'the coordinator'
-    on_abort(lambda: _refuse(where, num_processes))
+    start = time.monotonic()
+    on_abort(lambda: _refuse(where, num_processes, time.monotonic() - start))
     try:
         jax.distributed.initialize(
             coordinator_address,
@@ -237,10 +239,10 @@ def _portable(error: Exception) -> Exception:
     return error if same else ValueError(str(error))
 
 
-def _refuse(where: str, count: int | None) -> NoReturn:
-    """What is said when JAX aborts before all have joined."""
+def _refuse(where: str, count: int | None, seconds: float) -> NoReturn:
+    """What is said when JAX aborts before all have joined, so many seconds after the start."""
     print(
-        f'Error: not all {count or ""} processes have joined at {where} within {JOIN_SECONDS} s; '
+        f'Error: not all {count or ""} processes have joined at {where} within {seconds:.0f} s; '
         'look into the logs of the others.'.replace('  ', ' '),
         file=sys.stderr,
         flush=True,

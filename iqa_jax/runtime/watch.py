@@ -50,6 +50,7 @@ class Watch:
         self._ends: dict[int, dict] = {}
         self._ended: dict[int, float] = {}
         self._code: int | None = None  # of this process, once it is about to end
+        self._unsaid = ''  # the name of the dead, until it is said
         self._ending = threading.Lock()
         on_abort(self._aborted)
         self._set(f'host/{index}', socket.gethostname())
@@ -130,6 +131,12 @@ class Watch:
             return None
         return longest
 
+    def _answering(self) -> bool:
+        """Whether any of the others that have not ended is heard, so that waiting has a use."""
+        now = time.monotonic()
+        others = set(range(self._count)) - {self._index, *self._ends}
+        return any(now - self._changed[index] <= BROKEN_SECONDS for index in others)
+
     def _others_ended(self) -> list[int]:
         """Processes that have ended before the work was done."""
         early = [i for i, end in list(self._ends.items()) if end['code'] not in DONE]
@@ -154,13 +161,15 @@ class Watch:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPED:
                 signal.signal(number, signal.SIG_IGN)
-        self._code = code
         adopted = 'has stopped answering' in sentence or ' has ended: ' in sentence
+        self._unsaid = sentence if adopted else ''
+        self._code = code
         end = {'code': code, 'sentence': sentence, 'adopted': adopted}
         publisher = threading.Thread(target=self._publish, args=(end,), daemon=True)
         publisher.start()  # without a store this may take for ever
         publisher.join(GRACE_SECONDS)
         if sentence and not self._is_said(code, sentence, adopted):
+            self._unsaid = ''
             _say(sentence)
         _leave(code if self._index else self._wait_for_others(code))
 
@@ -181,14 +190,14 @@ class Watch:
 
     def _wait_for_others(self, code: int) -> int:
         """Process 0 goes last: without its store the others would be aborted. The exit code."""
-        start = time.monotonic()
+        until = time.monotonic() + GRACE_SECONDS + LINGER_SECONDS
         while len(self._ends) < self._count:
             if code in DONE:  # the others may still write what only they write
                 silent = self._silent(LOST_SECONDS)
                 if silent is not None:
                     _say(self._lost(silent))
                     return 1
-            elif time.monotonic() - start > GRACE_SECONDS + LINGER_SECONDS:
+            elif not self._answering() or time.monotonic() > until:
                 break
             time.sleep(BEAT_SECONDS / 10)
         time.sleep(BEAT_SECONDS / 2)
@@ -197,6 +206,8 @@ class Watch:
     def _aborted(self) -> NoReturn:
         """JAX aborts when the service is gone; the thread that calls this is not one of ours."""
         if self._code is not None:
+            if self._unsaid:
+                _say(self._unsaid)
             _leave(self._code)
         if 0 in self._ends:
             code, sentence = self._adopted(0) if 0 in self._others_ended() else (1, self._lost(0))

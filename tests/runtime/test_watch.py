@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import time
 
 import pytest
+
+from iqa_jax.runtime.watch import LOST_SECONDS
 
 PROGRAM = pathlib.Path(__file__).with_name('watch_program.py')
 STOPPED = 6.0  # seconds
@@ -80,7 +83,8 @@ def test_the_other_names_the_dead_within_half_a_minute(ends, victim):
     assert texts[other].startswith(said), texts
     assert texts[other].rstrip().endswith('start the same command again to continue.')
     assert texts[other].count('\n') == 1
-    assert seconds < 30
+    # Nothing is lost by waiting for the dead: a launcher's patience must not run out.
+    assert seconds < LOST_SECONDS + 5
 
 
 @pytest.mark.parametrize('slow', [0, 1])
@@ -102,3 +106,53 @@ def test_a_signal_to_one_stops_both(ends):
     codes, texts, _ = ends['told 1']
     assert codes == [143, 143]
     assert texts == ['Stopped.\n'] * 2
+
+
+# The store is gone, so what process 1 tells it never returns; meanwhile JAX aborts.
+ABORTED = """
+import os, threading, time
+from iqa_jax.runtime import watch
+
+class Gone:
+    def key_value_set(self, key, value, allow_overwrite):
+        if 'host' not in key:
+            time.sleep(100)
+
+w = watch.Watch(Gone(), '127.0.0.1:1', 1, 2)
+threading.Thread(target=w.end, args=(1, w._lost(0)), daemon=True).start()
+time.sleep(0.5)
+os.abort()
+"""
+
+
+def test_the_name_of_the_dead_is_said_before_an_abort():
+    done = subprocess.run(
+        [sys.executable, '-c', ABORTED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('Process 0 of 2 has stopped answering')
+    assert done.stderr.count('\n') == 1
+
+
+# JAX gives up for a reason of its own, long before all have been waited for.
+JOINING = """
+import os, time
+import jax
+from iqa_jax.runtime import processes
+
+def initialize(*args, **options):
+    time.sleep(1.5)
+    os.abort()
+
+jax.distributed.initialize = initialize
+processes.initialize(True, '127.0.0.1:1', 3, 1)
+"""
+
+
+def test_an_abort_before_all_have_joined_tells_how_long_they_waited():
+    done = subprocess.run(
+        [sys.executable, '-c', JOINING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    start = 'Error: not all 3 processes have joined at 127.0.0.1:1 within '
+    assert re.fullmatch(re.escape(start) + r'[1-9] s; look .*\n', done.stderr)
