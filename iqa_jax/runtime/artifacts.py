@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 from collections.abc import Callable, Iterator
 
@@ -174,6 +175,11 @@ def draft_path(path: Path) -> paths.Path:
     path = as_path(path)
     beside = paths.scratch(path) if paths.is_remote(path) else path
     return beside.with_name(f'.{beside.name}.{_writer}.tmp')
+
+
+def is_draft(name: str, writer: str = '.+') -> bool:
+    """Whether a file of this name is a draft, of a writer whose name matches the pattern."""
+    return re.fullmatch(rf'\..+\.{writer}\.tmp', name) is not None
 
 
 def adopt(path: Path) -> None:

@@ -81,8 +81,9 @@ def _make(
     # Of the shards of other runs nothing has been read.
     marks = {path: _mark(groups[i], shaping) if i in mine else '' for path, i in number.items()}
     divided = sharing.Shards(
-        marks, config['shard'], lambda path: shards.is_stored(workdir, number[path])
-    )
+        marks, config['shard'], lambda path: shards.is_stored(workdir, number[path]),
+        [workdir / 'images', workdir / 'records'],
+    )  # fmt: skip
     if config['tfds_runner'] not in ('', kadis_builder.LOCAL):
         kadis_builder.make_shards(
             groups, list(marks.values()), settings, workdir.absolute(), config['tfds_runner'],

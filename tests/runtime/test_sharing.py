@@ -101,6 +101,37 @@ def test_a_shard_that_another_run_has_replaced_ends_the_wait(tmp_path, monkeypat
         shards.wait()
 
 
+@pytest.mark.parametrize(
+    ('shard', 'left'),
+    [
+        ('', ['part0of2_1', 'part1of2_0', 'part1of2_3', 'node.local-12']),
+        ('1/2', ['3', 'part0of2_1', 'node.local-12']),
+    ],
+)
+def test_drafts_of_killed_processes_go_and_those_of_live_runs_stay(tmp_path, shard, left):
+    pictures = tmp_path / 'pictures'
+    pictures.mkdir()
+    marks = {tmp_path / f'{i}.parquet': 'ours' for i in range(2)}
+    # Killed was the last run: a draft of the data, of a record and of what lies beside the shard.
+    for writer in ('3', 'part0of2_1', 'part1of2_0', 'part1of2_3', 'node.local-12'):
+        (tmp_path / f'.1.parquet.{writer}.tmp').write_bytes(b'half')
+        (tmp_path / f'.1.parquet.meta.json.{writer}.tmp').write_bytes(b'half')
+        (pictures / f'.a.png.{writer}.tmp').write_bytes(b'half')
+        old = pictures / f'.b.png.{writer}.tmp'
+        old.write_bytes(b'half')
+        os.utime(old, (0, 0))
+    for kept in ('notes.3.tmp', '.hidden', '.b.tmp'):
+        (pictures / kept).write_bytes(b'')
+    shards = sharing.Shards(marks, shard, folders=[pictures, tmp_path / 'none'])
+    shards.make(lambda path, mark: artifacts.commit(path, b'', fingerprint=mark))
+    names = {file.name for file in tmp_path.iterdir() if file.name.startswith('.')}
+    expected = {f'.1.parquet.{writer}.tmp' for writer in left}
+    assert names == expected | {f'.1.parquet.meta.json.{writer}.tmp' for writer in left}
+    assert {file.name for file in pictures.iterdir()} == {
+        'notes.3.tmp', '.hidden', '.b.tmp', *(f'.a.png.{writer}.tmp' for writer in left)
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize('shard', ['2/2', '-1/2', 'a/b', '1', '0/0'])
 def test_a_wrong_share_is_refused(shard):
     with pytest.raises(ValueError, match="must be 'i/n'"):
