@@ -8,13 +8,15 @@ Every file of either workdir is compared by its bytes, but for three kinds:
   Everything else in them counts: every step, loss and validation score to the last digit;
 * sidecars are compared without the record of the data that was there before, and those of files
   that state times without digest and size. Fingerprints count, which proves that no time entered
-  what a later stage hashes; those of the page, its stage and the summary are left out, as these
-  three show the times;
-* of checkpoints, whose files Orbax names at random and dates, the newest step is restored and every
-  array compared: type, shape and bits.
+  what a later stage hashes; those of report.html and summary.json at the top of a workdir, and of
+  the stage.json beside them, are left out, as these three show the times;
+* of checkpoints, whose files Orbax names at random and dates, the newest step is restored. Every
+  array is compared, by type, shape and bits, and its metadata as text: validation score and best
+  step, without times and without size and digest of the metric log, whose rows are compared.
 
 The database of a study holds times and names drawn by lot; benchmarks/study_load.py judges it.
-A file that only one of them has counts as different, checkpoints older than the newest one aside.
+A file that only one of them has counts as different, checkpoints older than the newest one aside;
+so does a half-written file or step among the checkpoints.
 """
 
 import base64
@@ -25,12 +27,13 @@ import re
 import numpy as np
 import orbax.checkpoint as ocp
 
-from iqa_jax.runtime import checkpoints
+from iqa_jax.runtime import artifacts, checkpoints
 
 TIMED = ('stage.json', 'summary.json', 'metrics.jsonl', 'denoiser.json', 'report.html')
 TIMES = ('seconds', 'images_per_second', 'data_wait_fraction')
-# Relative to the workdir: they are marked by the times that they show.
-MARKED_BY_TIMES = ('report.html', 'stage.json', 'summary.json')
+# At the top of the workdir: they are marked by the times that they show.
+SHOW_TIMES = {'report.html', 'summary.json'}
+LOG = 'log'  # of a checkpoint's metadata: length and digest of the metric log
 SIDECAR = '.meta.json'
 DATABASE = 'study.sqlite'  # and what SQLite keeps beside it
 SPEED = re.compile(r'[\d.,]+ (images|pairs)/s')
@@ -45,9 +48,11 @@ def differences(folder: pathlib.Path, wanted: pathlib.Path) -> list[str]:
     found = []
     ours, theirs = _files(folder), _files(wanted)
     found += sorted(ours ^ theirs)
+    marked = SHOW_TIMES | {'stage.json'} if SHOW_TIMES & ours & theirs else set()
     for name in sorted(ours & theirs):
         a, b = (pathlib.Path(place, name).read_bytes() for place in (folder, wanted))
-        if a != b and not _equal_but_times(name, a, b):
+        is_marked = name.removesuffix(SIDECAR) in marked
+        if a != b and not _equal_but_times(name, a, b, is_marked):
             found.append(name)
     ours, theirs = _checkpoints(folder), _checkpoints(wanted)
     found += sorted(ours ^ theirs)
@@ -63,12 +68,19 @@ def count(folder: pathlib.Path) -> int:
 
 
 def newest_leaves(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """Arrays of the newest committed step of a folder of checkpoints by name, and its number."""
+    """Arrays of the newest committed step of a folder of checkpoints by name.
+
+    Two more tell its number and its metadata without times.
+    """
     steps = checkpoints.Checkpoints(folder).steps()
     if not steps:
         return {}
-    saved = ocp.PyTreeCheckpointer().restore(folder / 'steps' / str(steps[-1]) / 'state')
-    return {name: np.asarray(leaf) for name, leaf in saved.items()} | {'step': np.int64(steps[-1])}
+    step = folder / 'steps' / str(steps[-1])
+    saved = ocp.PyTreeCheckpointer().restore(step / 'state')
+    metadata = _untimed(ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(step / 'data'))
+    metadata = {key: value for key, value in metadata.items() if key != LOG}
+    about = {'step': steps[-1], 'metadata': json.dumps(metadata, sort_keys=True)}
+    return {name: np.asarray(leaf) for name, leaf in (saved | about).items()}
 
 
 def unequal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[str]:
@@ -95,31 +107,44 @@ def _leaves_or_error(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _files(folder: pathlib.Path) -> set[str]:
     files = (f.relative_to(folder) for f in folder.rglob('*') if f.is_file())
+    finished = {
+        str(step)
+        for name in _checkpoints(folder)
+        for number in checkpoints.Checkpoints(folder / name).steps()
+        for step in _of_step(pathlib.Path(name), number)
+    }
     return {
         str(file)
         for file in files
-        if 'checkpoints' not in file.parts and not file.name.startswith(DATABASE)
+        if not file.name.startswith(DATABASE)
+        and not ('checkpoints' in file.parts and {str(file), *map(str, file.parents)} & finished)
     }
+
+
+def _of_step(folder: pathlib.Path, number: int) -> list[pathlib.Path]:
+    """What belongs to a finished step of a folder of checkpoints: record, sidecar and folder."""
+    record = folder / f'step_{number}.json'
+    return [record, artifacts.sidecar_path(record), folder / 'steps' / str(number)]
 
 
 def _checkpoints(folder: pathlib.Path) -> set[str]:
     return {str(f.parent.relative_to(folder)) for f in folder.rglob('step_*.json')}
 
 
-def _equal_but_times(name: str, a: bytes, b: bytes) -> bool:
+def _equal_but_times(name: str, a: bytes, b: bytes, is_marked: bool) -> bool:
     try:
-        return _plain(name, a) == _plain(name, b)
+        return _plain(name, a, is_marked) == _plain(name, b, is_marked)
     except (ValueError, KeyError, TypeError):  # no longer what it was
         return False
 
 
-def _plain(name: str, data: bytes) -> object:
-    """What of a file is compared."""
+def _plain(name: str, data: bytes, is_marked: bool) -> object:
+    """What of a file is compared; the fingerprint of one marked by times is not."""
     file = pathlib.Path(name).name
     if file.endswith(SIDECAR):
         record, of = json.loads(data), file.removesuffix(SIDECAR)
         keys = ['meta'] + ['sha256', 'size'] * (of not in TIMED)
-        keys += ['fingerprint'] * (name.removesuffix(SIDECAR) not in MARKED_BY_TIMES)
+        keys += ['fingerprint'] * (not is_marked)
         return {key: record[key] for key in keys}
     if file not in TIMED:
         return data

@@ -90,6 +90,17 @@ def test_a_missing_image_is_made_again(run, images, distorted, capfd):
     assert 'up to date' in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(('images', 'folder'), [('png', 'images'), ('array_record', 'records')])
+def test_what_a_killed_process_has_half_written_goes(stage, tmp_path, images, folder):
+    drafts = []
+    for place in ('shards', folder):  # the process of this number is not there any more
+        (tmp_path / 'data' / place).mkdir(parents=True)
+        drafts.append(tmp_path / 'data' / place / '.000001.3.tmp')
+        drafts[-1].write_bytes(b'half')
+    stage(images=images)
+    assert not any(draft.exists() for draft in drafts)
+
+
 def test_a_changed_image_of_a_photograph_that_is_made_again_is_mended(run):
     _, columns = run()
     first, second = (Path(file) for file in columns['file'][:2])

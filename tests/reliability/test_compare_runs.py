@@ -34,7 +34,9 @@ def write(folder: pathlib.Path, seconds: float) -> None:
         mark = str(seconds) if name == 'report.html' else 'same'
         artifacts.commit(folder / name, data, fingerprint=mark)
     saved = checkpoints.Checkpoints(folder / 'train/checkpoints/abc')
-    saved.save(4, {'w': np.zeros(3, np.float32)}, {'seconds': seconds})
+    log = [int(seconds), str(seconds)]
+    metadata = {'seconds': seconds, 'val': 0.5, 'best': 2, 'log': log}
+    saved.save(4, {'w': np.zeros(3, np.float32)}, metadata)
     saved.close()
 
 
@@ -75,7 +77,35 @@ def test_a_changed_result_is_seen(runs, file, old, new):
 def test_a_flipped_bit_of_a_checkpoint_and_a_file_more_are_seen(runs):
     saved = checkpoints.Checkpoints(runs[0] / 'train/checkpoints/abc')
     state = {'w': np.array([0, -0.0, 0], np.float32)}  # equal in value, not in bits
-    saved.save(4, state, {})
+    saved.save(4, state, {'val': 0.5, 'best': 2})
     saved.close()
     (runs[1] / '.table.parquet.0.tmp').write_bytes(b'')
     assert compare.differences(*runs) == ['.table.parquet.0.tmp', "train/checkpoints/abc: ['w']"]
+
+
+@pytest.mark.parametrize('metadata', [{'val': 0.4, 'best': 2}, {'val': 0.5, 'best': 3}, {}])
+def test_what_a_checkpoint_remembers_is_compared(runs, metadata):
+    saved = checkpoints.Checkpoints(runs[0] / 'train/checkpoints/abc')
+    saved.save(4, {'w': np.zeros(3, np.float32)}, metadata)
+    saved.close()
+    assert compare.differences(*runs) == ['train/checkpoints/abc: metadata']
+
+
+def test_what_is_left_among_the_checkpoints_is_seen(runs):
+    folder = runs[0] / 'train/checkpoints'
+    left = ['abc/.step_5.json.0.tmp', 'abc/steps/5/data/metadata', 'abc/steps/6.tmp/x', 'def/x']
+    for name in left:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b'')
+    assert compare.differences(*runs) == [f'train/checkpoints/{name}' for name in left]
+
+
+@pytest.mark.parametrize('beside', [None, 'report.html', 'summary.json'])
+def test_the_mark_of_a_stage_counts_unless_times_lie_beside_it(tmp_path, beside):
+    pair = tmp_path / 'a', tmp_path / 'b'
+    for folder in pair:
+        artifacts.commit(folder / 'stage.json', b'{}', fingerprint=folder.name)
+        if beside:
+            artifacts.commit(folder / beside, b'{}', fingerprint=folder.name)
+    found = compare.differences(*pair)
+    assert found == ([] if beside else ['stage.json.meta.json'])
