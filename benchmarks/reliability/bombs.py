@@ -3,18 +3,21 @@
     python benchmarks/reliability/bombs.py
 
 Every bomb is decoded by its path in a fresh process, `--repeats` times. The line says for the
-`declared` ones (up to 10^5 x 10^5 pixels, as far as the format can say so) and the `endless` ones
-(inflating texts, a million pieces, loops, tags that claim the same bytes again and again) how many
-there are, and for each format the longest `milliseconds` of the processor, which others on the
-machine do not lengthen, and the largest rise of the resident memory in MiB, the file included.
+`declared` ones (up to 10^5 x 10^5 pixels, as far as the format can say so), the `disguised` ones
+(large tiles, or more bits than become pixels, in tags that decoders read in different ways) and the
+`endless` ones (inflating texts, a million pieces, loops, tags that claim the same bytes again and
+again, also where a photograph keeps its previews) how many there are, and for each format the
+longest `milliseconds` of the processor, which others on the machine do not lengthen, and the
+largest rise of the resident memory in MiB, the file included.
 Must be zero: `decoded` (a bomb that became pixels), `unclear` (anything but an ImageError), `slow`
-and `large` (over 50 ms, over 50 MB) and, of the endless ones, `large` and `endless_slow` (500 ms).
+(over 50 ms, not of the endless ones), `endless_slow` (over 500 ms) and `large` (over 50 MB).
 """
 
 import argparse
 import io
 import json
 import pathlib
+import random
 import struct
 import subprocess
 import sys
@@ -24,7 +27,7 @@ import zlib
 import drill
 from PIL import Image
 
-SIDE, MANY = 100_000, 1_000_000
+SIDE, MANY, TILE = 100_000, 1_000_000, 8016
 MOST_MILLISECONDS, MOST_BYTES, ENDLESS_MILLISECONDS = 50, 50_000_000, 500
 SMALL = Image.linear_gradient('L').resize((48, 32)).convert('RGB')
 
@@ -77,6 +80,46 @@ def sized(width: int, height: int) -> list[tuple[int, int, int, int]]:
     """The tags of an uncompressed gray picture in one strip."""
     values = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
     return [(number, 4, 1, value) for number, value in {**values, 279: 1000}.items()]
+
+
+def placed(tags: list[tuple[int, int, list[int] | None]], pixels: bytes, order: str = '<') -> bytes:
+    """A classic TIFF of (number, type, values) with pixels, to which the values None point."""
+    at = 14 + 12 * len(tags)
+    entries, far = [], b''
+    for number, kind, values in tags:
+        form = {3: 'H', 4: 'I', 5: 'I', 8: 'h', 9: 'i', 12: 'd'}[kind]
+        values = [at] if values is None else values
+        flat = values if kind != 5 else [n for value in values for n in (value, 1)]
+        raw = struct.pack(f'{order}{len(flat)}{form}', *flat)
+        if len(raw) > 4:
+            far, raw = far + raw, struct.pack(f'{order}I', at + len(pixels) + len(far))
+        entries.append(struct.pack(f'{order}HHI', number, kind, len(values)) + raw.ljust(4, b'\0'))
+    head = tiff([], order=order)[:8] + struct.pack(f'{order}H', len(tags))
+    return head + b''.join(entries) + bytes(4) + pixels + far
+
+
+def gray(*further: tuple[int, int, list[int] | None], below: bytes = b'') -> bytes:
+    """A gray TIFF of 48x32 pixels, which begin with the bytes `below`, with further tags."""
+    sides = [(256, 4, [48]), (257, 4, [32]), (258, 3, [8]), (259, 3, [1]), (262, 3, [1])]
+    strip = [(273, 4, None), (277, 3, [1]), (278, 4, [32]), (279, 4, [1536])]
+    return placed([*sides, *strip, *further], below + bytes(1536))
+
+
+def deep(*depths: tuple[int, int], order: str = '<') -> bytes:
+    """An RGB TIFF of noise whose depth is given by tags of (type, bits)."""
+    bits = [(258, kind, [count] * 3) for kind, count in depths]
+    size = 48 * 32 * 6
+    tags = [(256, 4, [48]), (257, 4, [32]), *bits, (259, 3, [1]), (262, 3, [2]), (273, 4, None)]
+    tags += [(277, 3, [3]), (278, 4, [32]), (279, 4, [size])]
+    return placed(tags, random.Random(0).randbytes(size), order)
+
+
+def tiled(*sides: tuple[int, int]) -> bytes:
+    """A gray TIFF in one deflated tile whose sides are given by tags of (type, pixels)."""
+    body = zlib.compress(bytes(TILE * TILE), 9)
+    tags = [(256, 4, [48]), (257, 4, [32]), (258, 3, [8]), (259, 3, [8]), (262, 3, [1])]
+    tags += [(number, kind, [side]) for number in (322, 323) for kind, side in sides]
+    return placed([*tags, (277, 3, [1]), (324, 4, None), (325, 4, [len(body)])], body)
 
 
 def big_tiff(width: int, height: int, count: int | None = None) -> bytes:
@@ -154,6 +197,31 @@ def declared() -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def disguised() -> dict[str, bytes]:
+    """What one reader of a tag takes for small and another does not."""
+    big = b'MM\0+' + struct.pack('>HHQQ', 8, 0, 16, 9)
+    big += b''.join(struct.pack('>HHQI4x', n, 4, 1, v) for n, _, _, v in sized(48, 32))
+    elsewhere = 0x80000  # what a reader of classic TIFF takes from a BigTIFF of the other order
+    classic = deep((3, 16), order='>')
+    shift = elsewhere - 8
+    lines = [classic[i : i + 12] for i in range(10, 10 + 12 * 9, 12)]
+    far = {258, 273}  # their offsets move along
+    lines = [
+        line[:8] + struct.pack('>I', struct.unpack('>I', line[8:])[0] + shift)
+        if struct.unpack_from('>H', line)[0] in far
+        else line
+        for line in lines
+    ]
+    moved = classic[8:10] + b''.join(lines) + classic[10 + 12 * 9 :]
+    return {
+        'tiff tile signed': tiled((9, TILE)), 'tiff tile short': tiled((8, TILE)),
+        'tiff tile twice': tiled((4, TILE), (4, 64)), 'tiff tile rational': tiled((5, TILE)),
+        'tiff depth signed': deep((8, 16)), 'tiff depth float': deep((12, 16)),
+        'tiff depth rational': deep((5, 16)), 'tiff depth twice': deep((3, 16), (3, 8)),
+        'tiff depth big': big.ljust(elsewhere, b'\0') + moved,
+    }  # fmt: skip
+
+
 def endless() -> dict[str, bytes]:
     """Bombs that cost time or memory beside the pixels."""
     zeros = zlib.compress(bytes(10**6), 9)
@@ -168,6 +236,12 @@ def endless() -> dict[str, bytes]:
     pages = b''.join(struct.pack('<HI', 0, 14 + 6 * i) for i in range(MANY // 10))
     block = exif(60_000, 10**6)[6:]
     segment = exif(4000, 15_000)
+    previews = b'MPF\0' + tiff([(1000 + i, 3, 32_000, 8) for i in range(300)]).ljust(65_000, b'\0')
+    lower = struct.pack('<H', 100) + b''.join(
+        struct.pack('<HHII', 1000 + i, 3, 250_000, 8) for i in range(100)
+    )
+    long = struct.pack('>H', 65_533) + b'Exif\0\0' + tiff([]).ljust(65_525, b'\0')
+    loop = struct.pack('<HHHIII', 1, 40965, 4, 1, 14 + 12 * 10, 0)
     return {
         'png texts': png(48, 32, *[chunk(b'zTXt', b'a\0\0' + zeros)] * 100),
         'png international': png(48, 32, *[chunk(b'iTXt', b'a\0\x01\0\0\0' + zeros)] * 100),
@@ -182,6 +256,14 @@ def endless() -> dict[str, bytes]:
         'jpeg junk': jpeg(b'x' * MANY), 'jpeg restarts': jpeg(b'\xff\xd0' * MANY),
         'jpeg scans': scans,
         'jpeg tags': jpeg(b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment),
+        'jpeg previews': jpeg(b'\xff\xe2' + struct.pack('>H', len(previews) + 2) + previews),
+        'jpeg long tags': jpeg((b'\xff\xe1' + long) * 200),
+        'jpeg many tags': jpeg((b'\xff\xe1' + struct.pack('>H', 508) + long[2:508]) * 5_000),
+        'tiff beneath': gray((34665, 4, None), below=lower + bytes(500_000)),
+        'tiff place': gray((34853, 4, None), below=lower + bytes(500_000)),
+        'tiff beneath signed': gray((34665, 9, [1])),
+        'tiff beneath loop': gray((34665, 4, None), below=loop),
+        'tiff rationals': gray((282, 5, [1] * 300_000), (283, 5, [1] * 300_000)),
         'tiff loop': tiff(sized(48, 32), 8), 'tiff two': tiff(sized(48, 32), 10**9),
         'tiff pages': tiff(sized(48, 32), 122) + pages,
         'tiff tags': tiff([*sized(48, 32), *[(2000 + i % 60_000, 4, 1, 0) for i in range(65_000)]]),
@@ -220,7 +302,11 @@ def main() -> None:
     flags = parser.parse_args()
     counts: dict = {'decoded': 0, 'unclear': 0, 'slow': 0, 'large': 0, 'endless_slow': 0}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, bombs in (('declared', declared()), ('endless', endless())):
+        for kind, bombs in (
+            ('declared', declared()),
+            ('disguised', disguised()),
+            ('endless', endless()),
+        ):
             found: dict[str, list[float]] = {}
             for name, data in bombs.items():
                 file = pathlib.Path(folder, name.replace(' ', '_'))
@@ -231,7 +317,7 @@ def main() -> None:
                 counts['decoded'] += outcome == 'decoded'
                 counts['unclear'] += outcome != 'decoded' and not outcome.startswith('refused')
                 counts['large'] += rise > MOST_BYTES
-                counts['slow'] += kind == 'declared' and took > MOST_MILLISECONDS
+                counts['slow'] += kind != 'endless' and took > MOST_MILLISECONDS
                 counts['endless_slow'] += kind == 'endless' and took > ENDLESS_MILLISECONDS
                 if flags.list:
                     size = f'{len(data):>9} bytes {took:8.1f} ms {rise / 2**20:6.1f} MiB'

@@ -15,6 +15,7 @@ from iqa_jax.images.refusal import Refused
 
 PIECES = 2**16  # of a file; PNG of 64 million random pixels in chunks of 4 KiB has as many
 GIF_BLOCKS = 2**20  # of pixels, 255 bytes each at most
+EXIF_SEGMENTS = 64  # of a JPEG, 4 MiB; decoders copy the earlier ones for each
 SCANS = 100  # of a JPEG; progressive ones have about ten, and each takes a pass over all pixels
 TEXT_BYTES = 2**22  # of inflated texts and profiles
 JPEG2000_PARTS = 2**20  # code blocks, and precincts; each costs some 100 bytes or more
@@ -117,7 +118,8 @@ def _inflated(kind: bytes, body: bytes, most: int) -> int:
 
 def _jpeg(data: bytes, max_pixels: int) -> Header:
     """Walks the markers to the end of the last scan."""
-    segments, exif, at = _Pieces('segments'), b'', 2
+    segments, exif_segments = _Pieces('segments'), _Pieces('EXIF segments', EXIF_SEGMENTS)
+    exif, mpf, at = [], b'', 2
     scans = junk = components = sequential = 0
     while found := _MARKER.search(data, at):
         segments.another()
@@ -133,8 +135,11 @@ def _jpeg(data: bytes, max_pixels: int) -> Header:
             height, width, components = _unpack('>HHB', data, at + 3)
             check_pixels(width, height, max_pixels)
             sequential = kind in (0xC0, 0xC1)
-        elif kind == 0xE1 and data[at + 2 : at + 8] == b'Exif\0\0':
-            exif += data[at + 8 : at + length]
+        elif kind == 0xE1 and not scans and data[at + 2 : at + 8] == b'Exif\0\0':
+            exif_segments.another()
+            exif.append(data[at + 8 : at + length])
+        elif kind == 0xE2 and not scans and data[at + 2 : at + 6] == b'MPF\0':
+            mpf = data[at + 6 : at + length]  # decoders take the last
         elif kind == 0xDA:
             scans += 1
             if scans > SCANS:
@@ -142,8 +147,9 @@ def _jpeg(data: bytes, max_pixels: int) -> Header:
             if not components or (sequential and data[at + 2 : at + 3] == bytes([components])):
                 break  # a decoder reads no further
         at += length
-    if exif:
-        tiff_directory.check_exif(exif)
+    if block := b''.join(exif):
+        tiff_directory.check_exif(block)
+    tiff_directory.check_mpf(mpf)
     return Header('JPEG')
 
 

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,6 +35,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# One file could make Pillow warn for each of its tags; what is wrong with it is said by an error.
+_QUIET = ('ignore', None, Warning, re.compile('PIL[.]'), 0)
 _lock = threading.Lock()
 _decoding = 0  # threads inside _strictly
 _theirs: tuple[bool, int | None] = (False, None)
@@ -155,11 +158,16 @@ def _check_size(name: str, size: int, max_pixels: int) -> None:
 
 @contextlib.contextmanager
 def _strictly() -> Iterator[None]:
-    """Pillow refuses damage and leaves the limit of pixels to us, in all threads that are here."""
+    """Pillow refuses damage, warns of nothing and leaves the limit of pixels to us.
+
+    So it does in all threads until the last one leaves.
+    """
     global _decoding, _theirs
     with _lock:
         if not _decoding:
             _theirs = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+            # Through `filterwarnings` every warning of the program would be shown once more.
+            warnings.filters.insert(0, _QUIET)
         _decoding += 1
         ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
     try:
@@ -169,6 +177,8 @@ def _strictly() -> Iterator[None]:
             _decoding -= 1
             if not _decoding:
                 ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _theirs
+                with contextlib.suppress(ValueError):  # another thread has put its own list there
+                    warnings.filters.remove(_QUIET)
 
 
 def _check_header(image: Image.Image, name: str, header: headers.Header, max_pixels: int) -> None:

@@ -5,6 +5,7 @@ import pathlib
 import re
 import struct
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -22,7 +23,12 @@ REASONS = {
     'png tags': 'more than 4096 tags', 'gif comments': 'more than 65536 blocks',
     'gif frames': 'several frames', 'jpeg segments': 'more than 65536 segments',
     'jpeg fill': 'more than 65536 bytes between its segments', 'jpeg scans': 'more than 100 scans',
-    'jpeg tags': 'tags claim more bytes', 'tiff loop': 'several frames',
+    'jpeg tags': 'tags claim more bytes', 'jpeg previews': 'more than 65536 numbers in its tags',
+    'jpeg long tags': 'more than 64 EXIF segments', 'jpeg many tags': 'more than 64 EXIF segments',
+    'tiff beneath': 'more than 65536 numbers', 'tiff place': 'more than 65536 numbers',
+    'tiff beneath signed': 'its tag 34665 holds no whole number',
+    'tiff beneath loop': 'more than 4096 tags', 'tiff rationals': 'more than 65536 numbers',
+    'tiff loop': 'several frames',
     'tiff overlapping': 'tags claim more bytes', 'tiff strips': 'values of tag 273',
     'webp chunks': 'more than 65536 chunks', 'jpeg2000 boxes': 'more than 65536 boxes',
     'jpeg2000 no box': 'has no end', 'jpeg2000 segments': 'more than 65536 segments',
@@ -80,6 +86,22 @@ def test_a_header_that_declares_too_much_is_refused_before_pillow_sees_it(name):
         headers.check(data, io.MAX_PIXELS)
 
 
+@pytest.mark.parametrize('name', bombs.disguised())
+def test_tags_that_decoders_read_in_different_ways_are_refused_before_pillow_sees_them(name):
+    reason = {'twice': r'it has tag \d+ twice', 'big': 'is a big-endian BigTIFF'}
+    with pytest.raises(headers.Refused, match=reason.get(name.split()[-1], 'no whole number')):
+        headers.check(bombs.disguised()[name], io.MAX_PIXELS)
+
+
+def test_sixteen_bits_are_refused_in_whatever_type_a_tag_says_so():
+    for kind in (3, 4, 5, 8, 9, 12):
+        with pytest.raises(io.ImageError, match='more than 8 bits|no whole number'):
+            io.decode(bombs.deep((kind, 16)))
+    two = bombs.gray((322, 4, [64, 64]), (323, 4, [64]))
+    with pytest.raises(io.ImageError, match='tag 322 holds more than one number'):
+        io.decode(two)
+
+
 def test_what_has_no_end_is_refused_with_the_reason():
     found = bombs.endless()
     assert found.keys() >= REASONS.keys()
@@ -130,6 +152,59 @@ def test_pictures_with_much_beside_their_pixels_are_read(photo):
         np.testing.assert_array_equal(io.decode(encoded(photo, 'TIFF', **options)), photo)
 
 
+def camera(orientation=6):
+    """An EXIF block as cameras write it: Exif, GPS, interoperability and a maker's own note."""
+    block = exif(orientation)
+    block[0x010F], block[0x011A] = 'Maker', 72.0
+    block[0x8769] = {0x829A: 0.01, 0x927C: bytes(30_000), 0xA005: {1: 'R98'}}
+    block[0x8825] = {1: 'N', 2: (52.0, 31.0, 12.5)}
+    read = Image.Exif()
+    read.load(block.tobytes())
+    return read
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'TIFF', 'PNG', 'WEBP', 'MPO'])
+def test_photographs_with_all_that_cameras_write_are_read(photo, form):
+    options = {'lossless': True} if form == 'WEBP' else {}
+    if form == 'MPO':
+        options = {'save_all': True, 'append_images': [Image.fromarray(photo[:20, :30])]}
+    plain = io.decode(encoded(photo, form, **options))
+    data = encoded(photo, form, exif=camera(), **options)
+    np.testing.assert_array_equal(io.decode(data), np.rot90(plain, -1))
+
+
+def test_a_preview_in_the_exif_block_and_a_lost_directory_harm_nothing(photo):
+    plain = encoded(photo, 'JPEG')
+    at = 8 + 2 + 12 + 4
+    thumbnail = struct.pack('<H', 2) + struct.pack('<HHII', 513, 4, 1, at + 30)
+    thumbnail += struct.pack('<HHII', 514, 4, 1, len(plain)) + bytes(4)
+    block = b'Exif\0\0' + bombs.tiff([(274, 3, 1, 6)], after=at) + thumbnail + plain
+    segments = [
+        b'\xff\xe1' + struct.pack('>H', len(part) + 2) + part
+        for part in (block[:100], block[:6] + block[100:])
+    ]
+    expected = np.rot90(io.decode(plain), -1)
+    data = plain[:2] + b''.join(segments) + plain[2:]
+    np.testing.assert_array_equal(io.decode(data), expected)
+    lost = bombs.gray((34665, 4, [10**9]), (34853, 4, [10**9]))
+    assert io.decode(lost).shape == (32, 48, 3)
+    broken = b'\xff\xe2\0\x10MPF\0II*\0\x08\0\0\0\x09\0'
+    np.testing.assert_array_equal(io.decode(plain[:2] + broken + plain[2:]), io.decode(plain))
+
+
+def test_warnings_of_pillow_are_neither_shown_nor_taken_for_damage():
+    data = bombs.gray((34665, 4, [10**9]))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        before = [*warnings.filters]
+        io.decode(data)
+        assert not seen and warnings.filters == before
+        Image.open(streams.BytesIO(data)).load()
+        assert seen
+        warnings.simplefilter('error')
+        io.decode(data)
+
+
 def exif(orientation):
     block = Image.Exif()
     block[0x0112] = orientation
@@ -168,3 +243,6 @@ def test_orientation_is_read_in_both_byte_orders():
         assert tiff_directory.check_exif(b'Exif\0\0' + block) == 6
         assert tiff_directory.check_exif(block) == 6
     assert tiff_directory.check_exif(bombs.tiff([])) == 0
+    assert tiff_directory.check_exif(bombs.tiff([(274, 3, 1, 6)] * 2)) == 6
+    with pytest.raises(headers.Refused, match='in two ways how it is to be held'):
+        tiff_directory.check_exif(bombs.tiff([(274, 3, 1, 6), (274, 3, 1, 1)]))
