@@ -36,8 +36,8 @@ guarded_worker.serve(int(sys.argv[2]), *map(float, sys.argv[3:]))
 """
 
 UNSTARTED = (
-    'A process that decodes pictures could not be started ({}); '
-    'set config.decode.processes=0 to decode in this one.'
+    'A process that decodes pictures could not be started ({}); give this one more memory and '
+    'processes or, for pictures that you trust, set config.decode.processes=0.'
 )
 Decode = Callable[[bytes | str | os.PathLike], np.ndarray]
 
@@ -89,6 +89,11 @@ class _Died(Exception):
     """The child ended; the argument is its exit code."""
 
 
+def _in_words(code: int) -> str:
+    """How a process ended."""
+    return signal.Signals(-code).name if -code in {*signal.Signals} else f'exit code {code}'
+
+
 class _Pool:
     """Children, each used by one thread at a time."""
 
@@ -113,9 +118,7 @@ class _Pool:
         if isinstance(code, int):
             code = self._decode(name, data)
         if isinstance(code, int):
-            known = -code in {*signal.Signals}
-            what = signal.Signals(-code).name if known else f'exit code {code}'
-            raise io.ImageError(f'{name} crashed the decoder ({what})')
+            raise io.ImageError(f'{name} crashed the decoder ({_in_words(code)})')
         return code
 
     def close(self) -> None:
@@ -145,7 +148,7 @@ class _Pool:
         finally:
             self._give_back(child)
         if found is None:
-            limit = f'{self._memory_mib:g} MiB'
+            limit = f'{child.room / 2**20:.4g} MiB'
             raise io.ImageError(f'{name} needs more than {limit} to be decoded')
         if isinstance(found, str):
             raise io.ImageError(name + found.removeprefix(io.UNNAMED))
@@ -187,10 +190,11 @@ class _Child:
 
     Attributes:
       is_usable: whether it has answered all it was asked.
+      room: bytes of memory that a picture may take, once it is ready.
     """
 
     def __init__(self, seconds: float, memory_mib: float):
-        self.is_usable = True
+        self.is_usable, self.room = True, 0
         self._ready = False
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -213,9 +217,14 @@ class _Child:
             return
         self.is_usable = False
         try:
-            self._ready = self._receive(1, time.monotonic() + START_SECONDS) == READY
-        except (_Died, TimeoutError) as error:
-            raise OSError(UNSTARTED.format(repr(error))) from None
+            first = self._receive(9, time.monotonic() + START_SECONDS)
+        except _Died as death:
+            how = f'it ended with {_in_words(death.args[0])}'
+            raise OSError(UNSTARTED.format(how)) from None
+        except TimeoutError:
+            how = f'it was not ready after {START_SECONDS:g} s'
+            raise OSError(UNSTARTED.format(how)) from None
+        self._ready, (self.room,) = first[:1] == READY, struct.unpack_from('<Q', first, 1)
         self.is_usable = True
 
     def decode(self, data: bytes, deadline: float) -> np.ndarray | str | None:

@@ -1,6 +1,5 @@
 """The child process of `guarded`: decodes what it is sent, within limits, until the parent ends."""
 
-import contextlib
 import math
 import os
 import resource
@@ -21,13 +20,14 @@ def serve(descriptor: int, seconds: float, memory_mib: float, parent: float) -> 
     """Answers requests on a socket: length <Q and bytes -> one of the answers.
 
     PIXELS, height and width <II, and the pixels; ERROR, length <I, and the sentence; or MEMORY.
+    Begins with READY and the bytes <Q that a picture may take.
     """
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     Image.init()  # imports the plugins before the limits count
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit_memory(int(memory_mib * 2**20))
+    room = _limit_memory(int(memory_mib * 2**20))
     with socket.socket(fileno=descriptor) as connection, connection.makefile('rb') as requests:
-        connection.sendall(READY)
+        connection.sendall(READY + struct.pack('<Q', room))
         while len(head := requests.read(8)) == 8:
             _limit_time(seconds)
             connection.sendall(_answer(requests, struct.unpack('<Q', head)[0], connection))
@@ -48,12 +48,20 @@ def _answer(requests, size: int, connection: socket.socket) -> bytes:
     return b''
 
 
-def _limit_memory(size: int) -> None:
-    """Bytes of address space beside what this process has."""
-    with contextlib.suppress(OSError):  # where there is no /proc, the time limits remain
+def _limit_memory(size: int) -> int:
+    """Limits the address space to `size` bytes beside what this process has; gives what is left.
+
+    That is less where the limits that the process came with allow less.
+    """
+    try:
         with open('/proc/self/statm') as file:
-            size += int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # where there is no /proc, the time limits remain
+        return size
+    given = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit >= 0]
+    limit = min([taken + size, *given])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return max(0, limit - taken)
 
 
 def _limit_time(seconds: float) -> None:

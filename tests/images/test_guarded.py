@@ -4,6 +4,7 @@ import errno
 import io as streams
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -138,6 +139,35 @@ def test_a_picture_that_needs_more_memory_than_the_limit_is_refused():
         assert decode(buffer.getvalue()).shape == (6000, 6000, 3)
 
 
+def test_where_a_process_may_take_less_the_children_take_less_and_say_so(tmp_path):
+    buffer = streams.BytesIO()
+    Image.new('RGB', (8000, 8000)).save(tmp_path / 'large.png', 'PNG')
+    Image.new('RGB', (48, 32)).save(buffer, 'PNG')
+    (tmp_path / 'small.png').write_bytes(buffer.getvalue())
+    program = f"""
+import pathlib, resource, sys
+from iqa_jax.images import guarded
+taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**28, taken + 2**28))
+with guarded.decoding({LIMITS | {'memory_mib': 2048}!r}) as decode:
+    for name in ('small.png', 'large.png'):
+        try:
+            print(decode(pathlib.Path({str(tmp_path)!r}, name).read_bytes()).shape)
+        except guarded.io.ImageError as error:
+            print(error)
+"""
+    alone = {'OPENBLAS_NUM_THREADS': '1'}
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        capture_output=True, text=True, check=False, env=os.environ | alone,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    small, large = done.stdout.splitlines()
+    assert small == '(32, 48, 3)' and not done.stderr
+    said = re.fullmatch(r'image data needs more than (\d+)(\.\d+)? MiB to be decoded', large)
+    assert 50 < int(said[1]) < 400
+
+
 def test_children_ignore_signals_and_end_with_the_block(misbehaving, photo):
     def refused(decode):
         with pytest.raises(io.ImageError):
@@ -187,7 +217,8 @@ with guarded.decoding({LIMITS | {'processes': 2}!r}) as decode:
 
 def test_a_child_that_cannot_start_is_a_sentence(monkeypatch):
     monkeypatch.setattr(guarded, 'CODE', 'raise SystemExit(5)')
-    with guarded.decoding(LIMITS) as decode, pytest.raises(OSError, match='could not be started'):
+    sentence = 'could not be started .it ended with exit code 5.*, for pictures that you trust, set'
+    with guarded.decoding(LIMITS) as decode, pytest.raises(OSError, match=sentence):
         decode(io.encode_png(np.zeros((8, 8, 3), np.uint8)))
 
 
