@@ -22,6 +22,9 @@ class ImageStore:
 
     Rows with a file are decoded, rows without one are recipes: the pristine photograph `ref_file`
     is distorted anew. The bytes of either must match the digest when the manifest has it.
+
+    Attributes:
+      threads: as given.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class ImageStore:
         resize: str = '',
         decode: guarded.Decode = io.decode,
     ):
-        self.columns = columns
+        self.columns, self.threads = columns, threads
         self._resize = resizing.RULES[resize].score
         self._decode = decode
         self._cache: dict[tuple[str, str], np.ndarray] = {}

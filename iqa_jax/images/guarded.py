@@ -148,7 +148,7 @@ class _Pool:
         finally:
             self._give_back(child)
         if found is None:
-            limit = f'{child.room / 2**20:.4g} MiB'
+            limit = f'{child.room / 2**20:g} MiB'
             raise io.ImageError(f'{name} needs more than {limit} to be decoded')
         if isinstance(found, str):
             raise io.ImageError(name + found.removeprefix(io.UNNAMED))

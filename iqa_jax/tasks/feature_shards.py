@@ -57,7 +57,8 @@ def extract(config: dict, workdir: str | Path, batches: Callable) -> dict:
         artifacts.crash_point('score.shard')
 
     with guarded.decoding(config['decode']) as decode:
-        store = ImageStore(columns, decode=decode)
+        threads = max(1, config['decode']['processes'])
+        store = ImageStore(columns, threads=threads, decode=decode)
         extracted = score_shards.made(shards, rows, make)
     if shards.part:
         return score_shards.finish_part(stage, shards, rows, extracted, start)

@@ -62,7 +62,8 @@ def run(config: dict, workdir: str | Path) -> dict:
         artifacts.crash_point('score.shard')
 
     with guarded.decoding(config['decode']) as decode:
-        store = ImageStore(columns, resize=config['resize'], decode=decode)
+        threads = max(1, config['decode']['processes'])
+        store = ImageStore(columns, threads=threads, resize=config['resize'], decode=decode)
         scored = score_shards.made(shards, rows, make)
     if shards.part:
         return score_shards.finish_part(stage, shards, rows, scored, start)
@@ -201,25 +202,22 @@ def _batches(
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """(rows, uint8 [H, W, 3] of each); the next chunk is decoded during the scoring."""
 
-    def load(chunk: np.ndarray) -> list[tuple[int, np.ndarray | io.ImageError]]:
-        loaded = []
-        for row in chunk.tolist():
-            try:
-                image = store.load([row])[0]
-                if min(image.shape[:2]) < side:
-                    raise io.ImageError(f'it is smaller than {side}x{side} pixels')
-                loaded.append((row, image))
-            except io.ImageError as error:
-                loaded.append((row, error))
-        return loaded
+    def load(row: int) -> tuple[int, np.ndarray | io.ImageError]:
+        try:
+            image = store.load([row])[0]
+            if min(image.shape[:2]) < side:
+                raise io.ImageError(f'it is smaller than {side}x{side} pixels')
+            return row, image
+        except io.ImageError as error:
+            return row, error
 
-    chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
-    with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(load, chunks[0])
+    chunks = [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
+    with ThreadPoolExecutor(store.threads) as pool:
+        jobs = [pool.submit(load, row) for row in chunks[0]]
         for i in range(len(chunks)):
-            loaded = job.result()
+            loaded = [job.result() for job in jobs]
             if i + 1 < len(chunks):
-                job = pool.submit(load, chunks[i + 1])
+                jobs = [pool.submit(load, row) for row in chunks[i + 1]]
             usable = []
             for row, image in loaded:
                 if isinstance(image, io.ImageError):

@@ -1,7 +1,10 @@
 """Bad input: one clear sentence, the rest processed, and an exit code that says so."""
 
+import contextlib
+import itertools
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from PIL import Image
 from configs import score as score_defaults
 from configs import score_pairs as pairs_defaults
 from iqa_jax.data import manifest, tables
-from iqa_jax.images import io
+from iqa_jax.images import guarded, io
 from iqa_jax.tasks import evaluate, gmad, make_data, score, score_pairs, study
 
 DATA = {
@@ -371,6 +374,23 @@ def test_children_decode_what_this_process_does_and_finished_work_is_kept(smoke,
     assert 'score: up to date' in capsys.readouterr().err
     score.run(config | {'decode': limits | {'seconds': 30.0}}, tmp_path / 'p0')
     assert 'up to date' not in capsys.readouterr().err
+
+
+def test_as_many_pictures_are_decoded_at_once_as_there_are_children(smoke, tmp_path, monkeypatch):
+    calls, together = itertools.count(), threading.Barrier(2, timeout=20)
+
+    @contextlib.contextmanager
+    def decoding(settings):
+        def decode(data):
+            if next(calls) < 2:
+                together.wait()  # fails where one is decoded after the other
+            return io.decode(data)
+
+        yield decode
+
+    monkeypatch.setattr(guarded, 'decoding', decoding)
+    limits = {'processes': 2, 'seconds': 20.0, 'memory_mib': 2048}
+    assert score.run(score_config(smoke, decode=limits), tmp_path)['images'] and next(calls) > 2
 
 
 def test_a_picture_beyond_the_limits_of_a_child_is_quarantined_in_every_stage(smoke, tmp_path):
