@@ -5,8 +5,10 @@ object stores and network disks want.
 """
 
 import contextlib
+import errno
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 from iqa_jax.images import io
@@ -25,7 +27,8 @@ def read(file: str | Path) -> bytes:
     """Bytes of a manifest's file or record.
 
     Raises:
-      images.io.ImageError: it is not there or cannot be read; the sentence names it.
+      images.io.ImageError: it is not there or is not what it should be; the sentence names it.
+      OSError: the machine could not read it now.
     """
     file = str(file)
     path, number = _split(file)
@@ -33,8 +36,9 @@ def read(file: str | Path) -> bytes:
         return io.read_file(as_path(file))
     try:
         local = paths.local_copy(path, fresh=False)
-    except FileNotFoundError:
-        raise io.ImageError(f'{path} is not a file') from None
+        local.stat()  # before is_file, which hides what went wrong
+    except OSError as error:
+        raise io.unread(path, error) from None
     if not local.is_file():
         raise io.ImageError(f'{path} is not a file')
     from array_record.python import array_record_module as array_record
@@ -47,6 +51,9 @@ def read(file: str | Path) -> bytes:
         finally:
             reader.close()
     except (RuntimeError, ValueError, IndexError) as error:
+        for code in errno.errorcode:
+            if f'failed: {os.strerror(code)};' in str(error):
+                raise io.unread(path, OSError(code, os.strerror(code))) from error
         raise io.ImageError(f'{path} is not an intact ArrayRecord file: {error}') from error
     raise io.ImageError(f'{path} has no record {number}')
 

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from iqa_jax.data import parquet_statistics
+from iqa_jax.data import parquet_statistics, tables
 from iqa_jax.runtime import artifacts, paths
 
 _LARGEST = np.iinfo(np.int32).max - 1
@@ -37,7 +36,8 @@ class Table:
     """A score table: an Arrow table, or the path of a Parquet or CSV file that stays on disk.
 
     Raises ValueError for an unknown suffix, a file that does not parse, or a column that is not
-    there; artifacts.DamagedArtifact for a file of ours that changed since it was written.
+    there; artifacts.DamagedArtifact for a file of ours that changed since it was written or whose
+    sidecar is gone.
     """
 
     where: paths.Path | pa.Table
@@ -45,6 +45,8 @@ class Table:
     content_column: str | None = None
 
     def __post_init__(self):
+        if not self.in_memory:
+            tables.is_foreign(self.where)
         given = [self.id_column, *([self.content_column] if self.content_column else [])]
         if missing := [name for name in given if name not in self.schema.names]:
             raise ValueError(
@@ -90,13 +92,9 @@ class Table:
 
         Verifies the digest of a table that has one, reading it once.
         """
-        try:
-            meta = json.loads((self.schema.metadata or {}).get(b'meta', b'{}'))
-        except ValueError:  # what another program keeps under that name
-            meta = {}
-        if not self.in_memory and artifacts.sidecar_path(self.where).is_file():
-            meta = artifacts.meta(self.where)['meta'] or meta
-        columns = meta.get('columns') if isinstance(meta, dict) else None
+        if self.in_memory or tables.is_foreign(self.where):
+            return {}
+        columns = artifacts.meta(self.where)['meta'].get('columns')
         return columns if isinstance(columns, dict) else {}
 
     def extremes(self, columns: Sequence[str]) -> dict[str, tuple[float, float]] | None:
@@ -104,9 +102,10 @@ class Table:
         if self.in_memory or self.where.suffix != '.parquet':
             return None
         copy = paths.local_copy(self.where)
-        if artifacts.sidecar_path(self.where).is_file() and artifacts.meta(self.where):
-            return parquet_statistics.stated(copy, columns)
-        return parquet_statistics.asked(copy, columns)
+        if tables.is_foreign(self.where):
+            return parquet_statistics.asked(copy, columns)
+        artifacts.meta(self.where)  # Arrow may only look into what is whole
+        return parquet_statistics.stated(copy, columns)
 
     def batches(
         self, columns: Sequence[str], size: int, share: tuple[int, int] = (0, 1)

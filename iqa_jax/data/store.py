@@ -53,6 +53,7 @@ class ImageStore:
         Raises:
           images.io.ImageError: a file is missing, undecodable or not the one of the manifest, or a
             row names none; the sentence names it.
+          OSError: the machine could not read a file now.
         """
         rows = [int(row) for row in rows]
         sources = [self._source(row) for row in rows]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import mmap
 import types
 from collections.abc import Iterable
 
@@ -10,34 +11,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, foreign, paths
 from iqa_jax.runtime.paths import Path, as_path
 
 Table = dict[str, np.ndarray]
 ID_COLUMNS = ('image_id', 'ref_id')  # and image_id_best of a pair, ref_id_worst, ...
+# Twice in the footer of our Parquet files, so that no flipped bit hides both.
+MARK = b'written by iqa_jax, digest in .meta.json'
 TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'content', 'database')
 
 
 def read(path: str | Path) -> tuple[Table, dict]:
     """Reads a table and its metadata.
 
-    Tables that this program wrote carry a digest and are verified. A CSV from elsewhere has no
-    sidecar and is read as it is.
+    Tables that this program wrote have a sidecar with their digest and are verified. Those of
+    others, see `is_foreign`, are read as they are and have no metadata.
 
     Raises:
       artifacts.MissingArtifact: no such file.
-      artifacts.DamagedArtifact: the bytes do not match their digest.
+      artifacts.DamagedArtifact: the bytes do not match their digest, or the sidecar is gone.
       ValueError: the suffix is neither .parquet nor .csv, or the content does not parse.
     """
     path = as_path(path)
-    foreign = path.is_file() and not artifacts.sidecar_path(path).is_file()
-    data = path.read_bytes() if foreign else artifacts.read(path)
-    meta = {} if foreign else artifacts.meta(path)['meta']
+    data, meta = (path.read_bytes(), {}) if is_foreign(path) else artifacts.read_with_meta(path)
     try:
         if path.suffix == '.parquet':
             table = pq.read_table(io.BytesIO(data))
             columns = {name: _to_numpy(table[name]) for name in table.column_names}
-            return columns, meta or json.loads((table.schema.metadata or {}).get(b'meta', b'{}'))
+            return columns, meta
         if path.suffix == '.csv':
             return _parse_csv(data.decode('utf-8-sig')), meta  # Excel marks UTF-8 by a BOM
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
@@ -55,7 +56,8 @@ def write(
         raise ValueError(f'Columns of {path} have different lengths: {lengths}.')
     if path.suffix == '.parquet':
         table = pa.table({name: pa.array(_to_arrow(x)) for name, x in columns.items()})
-        table = table.replace_schema_metadata({'meta': json.dumps(meta or {}, sort_keys=True)})
+        about = {'meta': json.dumps(meta or {}, sort_keys=True), MARK: MARK}
+        table = table.replace_schema_metadata(about)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression='zstd')
         data = buffer.getvalue()
@@ -65,6 +67,26 @@ def write(
     else:
         raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
     artifacts.commit(path, data, fingerprint=fingerprint, meta=meta or {})
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Whether a table is there that another program wrote, so that no digest vouches for it.
+
+    Raises:
+      artifacts.DamagedArtifact: this program wrote it, as the mark in a Parquet file says or the
+        record of a stage, and its sidecar is gone: nobody knows whether its bytes have changed.
+    """
+    path = as_path(path)
+    if not foreign.is_foreign(path):
+        return False
+    if path.suffix == '.parquet' and _is_marked(paths.local_copy(path)):
+        raise artifacts.DamagedArtifact(
+            f'{path} was written by this program, but its record '
+            f'{artifacts.sidecar_path(path).name} is not beside it, so its content cannot be '
+            'trusted: put that there or run the stage that makes it again; a table that another '
+            'program changed is used when it is saved without its schema metadata.'
+        )
+    return True
 
 
 def require(columns: Table, names: list[str] | tuple[str, ...], where: str | Path) -> None:
@@ -127,6 +149,16 @@ def _csv(rows: Iterable[Iterable]) -> str:
     sink = types.SimpleNamespace(write=lambda line: lines.append(line.removesuffix('\r\n')))
     csv.writer(sink, lineterminator='\r\n').writerows(rows)
     return ''.join(f'{line}\n' for line in lines)
+
+
+def _is_marked(file: Path) -> bool:
+    """Whether MARK stands in the footer of a Parquet file, damaged or not."""
+    with open(file, 'rb') as opened:
+        if opened.seek(0, 2) < 8:
+            return False
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            length = int.from_bytes(data[-8:-4], 'little')
+            return data.find(MARK, max(0, len(data) - 8 - length)) >= 0
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:

@@ -5,6 +5,7 @@ by changing pixels silently, with the reason in one sentence.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -24,6 +25,12 @@ FORMATS = ('PNG', 'JPEG', 'JPEG2000', 'WEBP', 'BMP', 'TIFF', 'GIF')
 MAX_PIXELS = 64_000_000
 UNNAMED = 'image data'  # what messages call bytes without a path
 WEBP_SIDE = 16_383  # the format's limit
+# Errors of the system that say what a file is; all others say how the machine fares.
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+NOT_READABLE = {
+    errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV,
+    errno.EILSEQ, errno.EFBIG, errno.EOVERFLOW,
+}  # fmt: skip
 # What Pillow converts to RGB without losing a bit; every other mode is refused.
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA')
 UPRIGHT = {
@@ -89,21 +96,45 @@ def resize(image: np.ndarray, short: int, method: str) -> np.ndarray:
 def read_file(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """Bytes of a file that may hold an image; never waits and never fills the memory.
 
-    `path` may also be of another class with the methods of pathlib.Path. Raises ImageError, whose
-    message starts with the path, for a folder, a pipe or a dangling link,
-    a file that may not be read, an empty one, and one too large for an image of max_pixels.
+    `path` may also be of another class with the methods of pathlib.Path.
+
+    Raises:
+      ImageError: it is a folder, a pipe, a dangling link, a file that may not be read, an empty
+        one, or one too large for an image of max_pixels; the message starts with the path.
+      OSError: the machine could not read it now, which tells nothing of the picture.
     """
     name = str(path)
     if not hasattr(path, 'read_bytes'):
         path = pathlib.Path(path)
+    if '\0' in name:
+        raise ImageError(f'{name} is not a file')
     try:
+        size = path.stat().st_size  # before is_file, which hides what went wrong
         # Opening a pipe would wait for ever.
         if not path.is_file():
             raise ImageError(f'{name} is not a file')
-        _check_size(name, path.stat().st_size, max_pixels)
+        _check_size(name, size, max_pixels)
         return path.read_bytes()
+    except UnicodeEncodeError:
+        raise ImageError(f'{name!a} is not a file') from None
     except OSError as error:
-        raise ImageError(f'{name} cannot be read: {error.strerror}') from None
+        raise unread(name, error) from None
+
+
+def unread(name: str, error: OSError) -> ImageError | OSError:
+    """What to raise for a file that was not read: an ImageError only if the file is the reason.
+
+    An image is left out for good, so a full table of open files or a disk that fails must not
+    count as a bad picture.
+    """
+    if isinstance(error, FileNotFoundError) or error.errno in NOT_THERE:
+        return ImageError(f'{name} is not a file')
+    if error.errno in NOT_READABLE:
+        return ImageError(f'{name} cannot be read: {error.strerror}')
+    return OSError(
+        f'{name} could not be read ({error.strerror or error}), which need not be the fault of the file; '
+        'run the same command again, or take the file out if this stays.'
+    )
 
 
 def decode(data: bytes | str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from iqa_jax.runtime import artifacts, parallel, paths
+from iqa_jax.runtime import artifacts, foreign, parallel, paths
 
 Path = paths.AnyPath
 CODE_SUFFIXES = ('.py', '.html', '.js', '.css', '.csv', '.npz', '.safetensors')
@@ -46,7 +46,7 @@ class Stage:
         self.name = name
         self._config = config
         self._workdir = paths.as_path(workdir)
-        self._summary = self._workdir / 'stage.json'
+        self._summary = self._workdir / foreign.STAGE
         digests = [_digest(path) for path in inputs]
         self.fingerprint = artifacts.fingerprint([name, config, digests, code_identity()])
 
@@ -55,7 +55,7 @@ class Stage:
         own = copy.copy(self)
         own._config = self._config | {'part': name}
         own._workdir = self._workdir / name
-        own._summary = own._workdir / 'stage.json'
+        own._summary = own._workdir / foreign.STAGE
         own.fingerprint = artifacts.fingerprint([self.fingerprint, name])
         return own
 
@@ -174,6 +174,6 @@ def unknown_override(argv: list[str]) -> str:
 def _digest(path: Path) -> str:
     """SHA-256 of an input: verified when it is ours, of the bytes when another tool wrote it."""
     path = paths.as_path(path)
-    if path.is_file() and not artifacts.sidecar_path(path).is_file():
+    if foreign.is_foreign(path):
         return paths.sha256(path)
     return artifacts.meta(path)['sha256']

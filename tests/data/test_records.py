@@ -1,5 +1,8 @@
 """Image bytes by name: files of their own and records of ArrayRecord files."""
 
+import errno
+import os
+
 import pytest
 from array_record.python import array_record_module
 
@@ -40,6 +43,20 @@ def test_what_is_not_there_is_named(tmp_path):
     path.write_bytes(b'not an ArrayRecord file at all')
     with pytest.raises(io.ImageError, match='many.array_record is not an intact ArrayRecord file'):
         records.read(records.name(path, 0))
+
+
+@pytest.mark.parametrize('code', [errno.EMFILE, errno.EIO])
+def test_an_error_of_the_machine_is_no_damage(tmp_path, monkeypatch, code):
+    path = tmp_path / 'many.array_record'
+    write(path, ITEMS)
+
+    def fail(file):
+        raise RuntimeError(f'open() failed: {os.strerror(code)}; opening {file}')
+
+    monkeypatch.setattr(array_record_module, 'ArrayRecordReader', fail)
+    with pytest.raises(OSError, match=r'many\.array_record could not be read') as error:
+        records.read(records.name(path, 0))
+    assert os.strerror(code) in str(error.value)
 
 
 def test_a_file_that_is_not_finished_does_not_appear(tmp_path):

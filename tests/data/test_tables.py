@@ -1,10 +1,12 @@
 """Tables: round trips, foreign CSV, joins, damage."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from iqa_jax.data import manifest, tables
-from iqa_jax.runtime import artifacts
+from iqa_jax.data import manifest, score_columns, score_stream, tables
+from iqa_jax.runtime import artifacts, stages
 
 COLUMNS = {
     'image_id': np.array(['a', 'b', 'c'], object),
@@ -66,6 +68,73 @@ def test_a_flipped_byte_is_seen(tmp_path):
     path.write_bytes(bytes(data))
     with pytest.raises(artifacts.DamagedArtifact):
         tables.read(path)
+
+
+def test_no_flipped_bit_of_a_parquet_table_without_its_sidecar_is_used(tmp_path):
+    written, path = tmp_path / 'written.parquet', tmp_path / 'copy.parquet'
+    tables.write(written, COLUMNS, {'simulated': True})
+    data = written.read_bytes()
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with pytest.raises(ValueError, match=r'copy\.parquet'):
+            tables.read(path)
+    path.write_bytes(data)
+    sentence = (
+        r'copy\.parquet was written by this program, but its record copy\.parquet\.meta\.json'
+    )
+    for read in (tables.read, score_stream.Table):
+        with pytest.raises(artifacts.DamagedArtifact, match=sentence):
+            read(path)
+    sidecar = artifacts.sidecar_path(written).read_bytes()
+    artifacts.sidecar_path(path).write_bytes(sidecar)
+    assert tables.read(path)[1] == {'simulated': True}
+
+
+def test_a_parquet_table_of_another_program_is_read_without_metadata(tmp_path):
+    path = tmp_path / 'scores.parquet'
+    table = pa.table({'image_id': ['a'], 'note': ['written by iqa_jax']})
+    pq.write_table(table.replace_schema_metadata({'meta': 'theirs'}), path)
+    columns, meta = tables.read(path)
+    assert columns['image_id'].tolist() == ['a'] and meta == {}
+    assert score_stream.Table(path).described() == {}
+    tables.write(tmp_path / 'ours.parquet', COLUMNS)
+    changed = pq.read_table(tmp_path / 'ours.parquet').replace_schema_metadata(None)
+    pq.write_table(changed, path)
+    assert tables.read(path)[0]['ssim'].tolist() == [0.5, 0.25, 1.0]
+
+
+@pytest.mark.parametrize('name', ['scores.csv', 'split_00/scores.csv', 'scores.parquet'])
+@pytest.mark.parametrize('stage_record', ['intact', 'gone', 'damaged'])
+def test_an_output_of_a_stage_without_its_sidecar_is_refused(tmp_path, name, stage_record):
+    path = tmp_path / 'run' / name
+    tables.write(path, COLUMNS, {'simulated': True})
+    summary = {'quarantined': 0, 'seconds': 1.0, 'headline': 'done', 'artifact': name}
+    stages.Stage('score', tmp_path / 'run', {}).finish(summary, [path])
+    record = artifacts.sidecar_path(tmp_path / 'run/stage.json')
+    if stage_record == 'gone':
+        record.unlink()
+    elif stage_record == 'damaged':
+        record.write_bytes(record.read_bytes()[:-9])
+    artifacts.sidecar_path(path).unlink()
+    if path.suffix == '.csv':
+        path.write_text(path.read_text().replace('0.25', '0.75'))
+    readers = (
+        tables.read,
+        score_stream.Table,
+        lambda path: score_columns.opened({'ssim': {'scores': str(path)}}),
+    )
+    for read in readers:
+        with pytest.raises(
+            artifacts.DamagedArtifact, match=r'scores\.\w+\.meta\.json is (gone|not)'
+        ):
+            read(path)
+    if path.suffix == '.csv':
+        with pytest.raises(artifacts.DamagedArtifact, match='run the stage again'):
+            stages.Stage('evaluate', tmp_path / 'next', {}, inputs=[path])
+    if stage_record == 'intact':
+        own = tmp_path / 'run' / 'own.csv'
+        own.write_text('image_id,mos\na,1\n')
+        assert tables.read(own)[0]['mos'].tolist() == [1]
 
 
 def test_quarantine_entries_come_back_from_their_csv(tmp_path):

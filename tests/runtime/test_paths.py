@@ -13,7 +13,7 @@ from memory_store import flip
 from iqa_jax.data import features, manifest, records, score_stream, tables
 from iqa_jax.images import io
 from iqa_jax.models import weight_files
-from iqa_jax.runtime import artifacts, checkpoints, metric_writer, paths
+from iqa_jax.runtime import artifacts, checkpoints, metric_writer, paths, stages
 from iqa_jax.runtime.paths import as_path
 
 
@@ -270,6 +270,25 @@ def test_tables_and_manifests_equal_local_ones(store, tmp_path):
     assert [b.ids.to_pylist() for b in table.batches(['quality'], 9)] == [['a', 'b']]
     tables.write(as_path('gs://bucket/t/x.parquet'), {'image_id': np.array(['c'], object)})
     assert score_stream.Table(as_path('gs://bucket/t/x.parquet')).schema.names == ['image_id']
+
+
+def test_a_table_in_a_store_that_lost_its_record_is_refused(store, tmp_path):
+    columns = {'image_id': np.array(['a'], object), 'quality': np.float32([1])}
+    folder = as_path('gs://bucket/run')
+    outputs = [folder / 'deep' / 'x.csv', folder / 'x.parquet']
+    for path in outputs:
+        tables.write(path, columns)
+        artifacts.sidecar_path(path).unlink()
+    for path in (outputs[0], as_path('gs://bucket/elsewhere.csv')):
+        path.write_bytes(b'image_id,quality\na,2\n')
+        assert tables.read(path)[0]['quality'].tolist() == [2]
+        assert score_stream.Table(path).columns() == ['quality']
+    summary = {'quarantined': 0, 'seconds': 1.0, 'headline': 'done', 'artifact': 'x.parquet'}
+    stages.Stage('score', folder, {}).finish(summary, outputs)
+    for path in outputs:
+        for read in (tables.read, score_stream.Table):
+            with pytest.raises(artifacts.DamagedArtifact, match=f'^{path} was written by'):
+                read(path)
 
 
 def test_records_are_written_and_read_by_number(store):

@@ -45,6 +45,24 @@ def smoke(main, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture
+def failing_read(monkeypatch):
+    """Lets the n-th reading of the pictures of a name end with an error of the system."""
+
+    def fail(name: str, code: int, at: int = 1) -> None:
+        read, asked = pathlib.Path.read_bytes, []
+
+        def read_bytes(path: pathlib.Path) -> bytes:
+            asked.extend([path] * (path.name == name))
+            if path.name == name and len(asked) == at:
+                raise OSError(code, os.strerror(code), str(path))
+            return read(path)
+
+        monkeypatch.setattr(pathlib.Path, 'read_bytes', read_bytes)
+
+    return fail
+
+
+@pytest.fixture
 def tree_digest():
     """Digest of every file below a folder by relative name."""
 

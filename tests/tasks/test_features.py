@@ -1,7 +1,9 @@
 """Features extracted once, and heads trained on them: equal to the whole model, resumable."""
 
+import errno
 import functools
 import json
+import os
 import re
 import shutil
 
@@ -10,12 +12,13 @@ import numpy as np
 import pytest
 
 import iqa_jax
+from configs import score as score_defaults
 from configs import train_ranking
 from iqa_jax import models
 from iqa_jax.data import features, manifest, tables
 from iqa_jax.data.pipeline import Source
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, endings
 from iqa_jax.tasks import score, train, train_features, train_setup
 from iqa_jax.training import extraction, saved_model, steps
 
@@ -227,6 +230,28 @@ def test_features_are_those_of_the_backbone_in_half_precision(world):
         expected = np.asarray(run(extraction.backbone_of(variables), image)[0][0])
         np.testing.assert_allclose(vector, expected, rtol=2**-10, atol=1e-6)
         assert np.abs(vector - vector.astype(np.float16)).max() == 0
+
+
+@pytest.mark.parametrize('code', [errno.EIO, errno.EMFILE, errno.ESTALE])
+@pytest.mark.parametrize('kind', ['scores', 'features'])
+def test_a_picture_that_cannot_be_read_for_a_moment_ends_the_run(
+    world, tmp_path, failing_read, kind, code
+):
+    config = extract_config(world)
+    if kind == 'scores':
+        config = score_defaults.get_config().to_dict() | {
+            key: config[key] for key in ('root', 'manifest', 'model', 'splits', 'shard_size')
+        }
+    failing_read('p07.png', code)
+    with pytest.raises(OSError, match=r'p07\.png') as error:
+        score.run(config, tmp_path / 'run')
+    sentence = f'{world}/p07.png could not be read ({os.strerror(code)})'
+    exit_code, said = endings.of(error.value)
+    assert exit_code == 1 and said.startswith(f'Error: {sentence}') and '\n' not in said
+    shards = {file.name.partition('.')[0] for file in (tmp_path / 'run').rglob('0*')}
+    assert shards == {'000000000'} and not (tmp_path / 'run/quarantine.csv').exists()
+    summary = score.run(config, tmp_path / 'run')
+    assert (summary['images'], summary['quarantined']) == (11, 1)  # p05 is no picture
 
 
 def test_finished_shards_are_kept_and_missing_ones_made_again(world, tmp_path, monkeypatch):

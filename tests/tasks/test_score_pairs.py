@@ -1,5 +1,6 @@
 """score_pairs: values, quarantine, what makes it run again, kills, and its sentences."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from configs import score_pairs as config_file
 from iqa_jax import fr_metrics
 from iqa_jax.data import tables
 from iqa_jax.images import io
+from iqa_jax.runtime import endings
 from iqa_jax.tasks import score_pairs
 
 METRICS = ('gmsd', 'ssim', 'psnr')
@@ -125,6 +127,22 @@ def test_pairs_that_cannot_be_scored_are_quarantined_with_reasons(run, tmp_path)
     summary, table, reasons = run()
     assert summary['pairs'] == 0 and summary['quarantined'] == 14 == len(reasons)
     assert [*table] == ['image_id', *METRICS] and not len(table['ssim'])
+
+
+@pytest.mark.parametrize('code', [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize('name', ['I02.png', 'I02_3.png'])
+def test_a_picture_that_cannot_be_read_for_a_moment_ends_the_run(
+    run, tmp_path, failing_read, name, code
+):
+    failing_read(name, code)
+    with pytest.raises(OSError, match=name) as error:
+        run(shard_size=4)
+    exit_code, said = endings.of(error.value)
+    assert exit_code == 1 and f'{name} could not be read ({os.strerror(code)})' in said
+    assert not (tmp_path / 'out/shards/000000004.parquet').exists()
+    assert not (tmp_path / 'out/quarantine.csv').exists()
+    summary, _, reasons = run(shard_size=4)
+    assert summary['pairs'] == 12 and not reasons
 
 
 def test_infinite_psnr_of_equal_images_stays_and_other_infinities_do_not(
