@@ -132,7 +132,7 @@ def unread(name: str, error: OSError) -> ImageError | OSError:
     if error.errno in NOT_READABLE:
         return ImageError(f'{name} cannot be read: {error.strerror}')
     return OSError(
-        f'{name} could not be read ({error.strerror or error}), which need not be the fault of the file; '
+        f'{name} could not be read ({error.strerror or error}), which need not be its own fault; '
         'run the same command again, or take the file out if this stays.'
     )
 

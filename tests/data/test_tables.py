@@ -79,9 +79,7 @@ def test_no_flipped_bit_of_a_parquet_table_without_its_sidecar_is_used(tmp_path)
         with pytest.raises(ValueError, match=r'copy\.parquet'):
             tables.read(path)
     path.write_bytes(data)
-    sentence = (
-        r'copy\.parquet was written by this program, but its record copy\.parquet\.meta\.json'
-    )
+    sentence = r'copy\.parquet was written by this program, but its record copy\.\w+\.meta\.json'
     for read in (tables.read, score_stream.Table):
         with pytest.raises(artifacts.DamagedArtifact, match=sentence):
             read(path)
@@ -124,9 +122,7 @@ def test_an_output_of_a_stage_without_its_sidecar_is_refused(tmp_path, name, sta
         lambda path: score_columns.opened({'ssim': {'scores': str(path)}}),
     )
     for read in readers:
-        with pytest.raises(
-            artifacts.DamagedArtifact, match=r'scores\.\w+\.meta\.json is (gone|not)'
-        ):
+        with pytest.raises(artifacts.DamagedArtifact, match=r'scores\.\w+\.meta\.json is gone'):
             read(path)
     if path.suffix == '.csv':
         with pytest.raises(artifacts.DamagedArtifact, match='run the stage again'):

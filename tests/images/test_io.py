@@ -279,9 +279,7 @@ def test_a_file_that_may_not_be_read_is_refused_with_its_path_first(tmp_path, mo
 
 
 @pytest.mark.parametrize('where', ['stat', 'read_bytes'])
-@pytest.mark.parametrize(
-    'code', [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM]
-)
+@pytest.mark.parametrize('code', [errno.EIO, errno.EMFILE, errno.ESTALE, errno.ENOMEM])
 def test_an_error_of_the_machine_is_no_refusal_of_the_picture(tmp_path, monkeypatch, where, code):
     path = tmp_path / 'good.png'
     path.write_bytes(b'x')
@@ -298,6 +296,6 @@ def test_an_error_of_the_machine_is_no_refusal_of_the_picture(tmp_path, monkeypa
 def test_names_that_no_file_can_have_are_refused(tmp_path):
     (tmp_path / 'loop.png').symlink_to(tmp_path / 'loop.png')
     (tmp_path / 'file').write_bytes(b'x')
-    for name in ('loop.png', 'file/below.png', 'nul\0.png', 'gone.png', 'n' * 300):
+    for name in ('loop.png', 'file/below.png', 'nul\0.png', '\ud800.png', 'gone.png', 'n' * 300):
         with pytest.raises(image_io.ImageError, match='is not a file$|File name too long$'):
             image_io.read_file(tmp_path / name)
