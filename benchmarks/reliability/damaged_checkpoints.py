@@ -4,9 +4,13 @@
 
 Checkpoints: of a folder with three committed steps a copy is damaged (KINDS, in one file of the
 newest step, its record or sidecar, in several, in older steps too, or a whole step put in place of
-another) and restored. Files of stages: a finished stage of the tiny world has one file damaged and
-is run again (a training half of the time without its stage.json, so that it goes on from its
-checkpoint, log and best weights), and then, of pictures, a stage that reads them.
+another) and restored. Damage that changes no byte is drawn again. Files of stages: a finished stage
+of the tiny world has one file damaged; `lost_record` removes a sidecar and changes the data that it
+vouched for, in tables one value, so that the file stays readable. Then, half of the time and always
+after `lost_record`, only a reader runs (`files_read_alone`): of all tables of the stage, whole and
+in a stream, and of what was made: scores of its pictures or by its model, its features. Else the
+stage runs again (a training half of the time without its stage.json, so that it goes on
+from its checkpoint, log and best weights), and then the reader.
 
 The line counts, by kind of damage and
 * exact: the newest step was restored bit for bit, as the damage changed nothing that counts;
@@ -15,11 +19,12 @@ The line counts, by kind of damage and
 * silent: anything restored that is not bit for bit a state that was saved at that step;
 * not_said: older steps, or none, restored without a warning that names the newest step;
 * not_newest: an older step restored although a newer one was intact;
-* crashes: any other exception, or a ValueError that names no file;
+* crashes: any other exception, or another sentence than that none of the checkpoints is intact;
+* undamaged: cases in which no byte was changed after all;
 * files_made_again, files_named (a sentence, a warning or a quarantine entry of the reader names
   the file), files_without_effect (bytes that nobody reads, such as a last line end);
 * files_silent: results other than the undisturbed ones without a word; files_crashes.
-Zero must be: silent, not_said, not_newest, crashes, files_silent, files_crashes.
+Zero must be: silent, not_said, not_newest, crashes, undamaged, files_silent, files_crashes.
 """
 
 import argparse
@@ -30,6 +35,7 @@ import logging
 import os
 import pathlib
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -37,15 +43,22 @@ import tempfile
 import compare
 import drill
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tiny_world
 
-from iqa_jax.data import tables
+from iqa_jax.data import features, score_stream, tables
 from iqa_jax.runtime import artifacts, checkpoints
 from iqa_jax.tasks import make_data, score, train
 
-ZERO = ('silent', 'not_said', 'not_newest', 'crashes', 'files_silent', 'files_crashes')
+ZERO = (
+    'silent', 'not_said', 'not_newest', 'crashes', 'undamaged', 'files_silent', 'files_crashes'
+)  # fmt: skip
 KINDS = ('flip', 'truncate', 'zero', 'delete', 'append', 'swap', 'other_step', 'whole_step')
+LOST = 'lost_record'
+FILE_KINDS = ('flip', LOST, 'truncate', 'zero', 'delete', 'append', 'swap')
 STEPS = (10, 20, 30)
+REDRAWS = 100
 
 
 def damaged(data: bytes, kind: str, rng: random.Random) -> bytes:
@@ -58,6 +71,35 @@ def damaged(data: bytes, kind: str, rng: random.Random) -> bytes:
     if kind == 'zero':
         return data[:at] + bytes(len(data) - at)
     return data + rng.randbytes(rng.randrange(1, 20))
+
+
+def changed_table(file: pathlib.Path, rng: random.Random) -> bytes:
+    """The bytes of a table with one value changed, all else as it was; b'' if that cannot be."""
+    data = file.read_bytes()
+    if file.suffix == '.csv':
+        digits = [m.start() for m in re.finditer(rb'[0-9]', data)]
+        if not digits:
+            return b''
+        at = rng.choice(digits)
+        return data[:at] + str((int(data[at : at + 1]) + 1) % 10).encode() + data[at + 1 :]
+    table = pq.read_table(file)
+    numbers = [name for name in table.column_names if pa.types.is_floating(table[name].type)]
+    if not numbers or not table.num_rows:
+        return b''
+    name = rng.choice(numbers)
+    values = table[name].to_numpy().copy()
+    values[rng.randrange(len(values))] += 1
+    kind = table.schema.field(name).type
+    table = table.set_column(table.column_names.index(name), name, pa.array(values, kind))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression='zstd')
+    return sink.getvalue()
+
+
+def bytes_of(folder: pathlib.Path) -> dict[str, bytes]:
+    """Content of every file below a folder by name."""
+    files = (f for f in folder.rglob('*') if f.is_file())
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def state_of(step: int) -> dict:
@@ -78,7 +120,15 @@ def files_of(folder: pathlib.Path, step: int) -> list[pathlib.Path]:
 
 
 def damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random) -> None:
-    """Damages one file of a step, or puts all of another step in its place."""
+    """Damages one file of a step, or puts all of another step in its place, so that it differs."""
+    before = bytes_of(folder)
+    for _ in range(REDRAWS):
+        _damage_step(folder, step, kind, rng)
+        if bytes_of(folder) != before:
+            return
+
+
+def _damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random) -> None:
     ours, other = files_of(folder, step), rng.choice([s for s in STEPS if s != step])
     theirs = files_of(folder, other)
     if kind == 'whole_step':
@@ -124,8 +174,9 @@ class Judge:
 
     def __init__(self, folder: pathlib.Path, rng: random.Random):
         self._folder, self._rng, self._log = folder, rng, Log()
-        names = ('cases', *KINDS, 'exact', 'fell_back', 'fresh', 'refused', 'files',
-                 'files_made_again', 'files_named', 'files_without_effect', *ZERO)  # fmt: skip
+        names = ('cases', *KINDS, 'exact', 'fell_back', 'fresh', 'refused', 'files', LOST,
+                 'files_read_alone', 'files_made_again', 'files_named', 'files_without_effect',
+                 *ZERO)  # fmt: skip
         self.counts = dict.fromkeys(names, 0)
         logging.getLogger('absl').addHandler(self._log)
 
@@ -139,14 +190,15 @@ class Judge:
         self._log.said.clear()
         self.counts['cases'] += 1
         self.counts[kind] += 1
+        self._wrong('undamaged', bytes_of(copy) == bytes_of(base), kind, 'no byte differs')
         saved = checkpoints.Checkpoints(copy, keep=3)
         try:
             found = saved.restore(state_of(0))
             self._restored(base, copy, found, kind)
         except ValueError as error:
             whole = [s for s in STEPS if self._is_whole(base, copy, s)]
-            named = 'None of the checkpoints' in str(error) and 'step_' in str(error)
-            named = named or 'step ' in str(error)
+            sentence = f'None of the checkpoints in {copy} is intact (step '
+            named = str(error).startswith(sentence)
             self.counts['refused'] += named
             self._wrong('crashes', not named, kind, repr(error))
             self._wrong('not_newest', bool(whole), kind, repr(error))
@@ -175,22 +227,26 @@ class Judge:
         )
 
     def file(self, stage: 'Stage', kind: str) -> None:
-        """One damaged file of a finished stage; then the stage again, and a reader."""
-        files = [f for f in sorted(stage.workdir.rglob('*')) if f.is_file()]
-        victim = self._rng.choice(files)
-        if kind == 'delete':
-            victim.unlink()
-        elif kind == 'swap':
-            victim.write_bytes(self._rng.choice(files).read_bytes())
-        else:
-            victim.write_bytes(damaged(victim.read_bytes(), kind, self._rng))
-        if stage.is_training and self._rng.random() < 0.5:
+        """One damaged file of a finished stage; then a reader, perhaps after the stage itself."""
+        before = bytes_of(stage.workdir)
+        for _ in range(REDRAWS):
+            victim = self._damaged(stage, kind)
+            if bytes_of(stage.workdir) != before:
+                break
+        alone = kind == LOST or self._rng.random() < 0.5
+        if stage.is_training and not alone and self._rng.random() < 0.5:
             (stage.workdir / 'stage.json').unlink(missing_ok=True)
         self.counts['files'] += 1
-        where = f'{stage.name} {victim.relative_to(stage.workdir)} {kind}'
+        self.counts[LOST] += kind == LOST
+        self.counts['files_read_alone'] += alone
+        where = f'{stage.name} {victim.relative_to(stage.workdir)} {kind}' + ' alone' * alone
+        self._wrong('undamaged', bytes_of(stage.workdir) == before, where, 'no byte differs')
         self._log.said.clear()
         try:
-            self._effect(stage, victim, where)
+            if alone:
+                self._effect_on_reader(stage, victim, where)
+            else:
+                self._effect(stage, victim, where)
         except ValueError as error:
             named = any(name in str(error) for name in names_of(victim, stage.workdir))
             self.counts['files_named'] += named
@@ -198,6 +254,34 @@ class Judge:
         except Exception as error:
             self._wrong('files_crashes', True, where, repr(error))
         stage.restore()
+
+    def _damaged(self, stage: 'Stage', kind: str) -> pathlib.Path:
+        """Damages one file of a stage and returns it."""
+        rng = self._rng
+        files = [f for f in sorted(stage.workdir.rglob('*')) if f.is_file()]
+        victim = rng.choice(files)
+        if kind == LOST:
+            vouched = [f for f in files if artifacts.sidecar_path(f) in files]
+            told = [f for f in vouched if f.suffix in ('.csv', '.parquet')]
+            victim = rng.choice(told if rng.random() < 0.7 else vouched)
+            new = changed_table(victim, rng) if victim in told else b''
+            victim.write_bytes(new or damaged(victim.read_bytes(), 'flip', rng))
+            artifacts.sidecar_path(victim).unlink()
+        elif kind == 'delete':
+            victim.unlink()
+        elif kind == 'swap':
+            victim.write_bytes(rng.choice(files).read_bytes())
+        else:
+            victim.write_bytes(damaged(victim.read_bytes(), kind, rng))
+        return victim
+
+    def _effect_on_reader(self, stage: 'Stage', victim: pathlib.Path, where: str) -> None:
+        result = stage.read(stage.workdir)
+        said = self._is_said(victim, stage.workdir, result)
+        self.counts['files_named'] += said
+        self.counts['files_without_effect'] += not said and result == stage.result
+        silent = not said and result != stage.result
+        self._wrong('files_silent', silent, where, f'{result} {self._log.said}')
 
     def _effect(self, stage: 'Stage', victim: pathlib.Path, where: str) -> None:
         stage.run()
@@ -242,6 +326,18 @@ def flat(state: dict) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in (inner | rest).items()}
 
 
+def read_table(file: pathlib.Path) -> str:
+    """Digest of what the two readers of tables make of one."""
+    columns, meta = tables.read(file)
+    found = [[name, column.tolist()] for name, column in columns.items()]
+    if 'image_id' in columns and len(columns['image_id']):
+        stream = score_stream.Table(file)
+        batches = stream.batches(stream.columns(), 7)
+        found += [[b.ids.to_pylist(), b.scores.tobytes().hex()] for b in batches]
+        found.append(stream.described())
+    return hashlib.sha256(repr([found, meta]).encode()).hexdigest()
+
+
 class Stage:
     """A finished stage, its unharmed copy, and a stage that reads what it made."""
 
@@ -252,6 +348,8 @@ class Stage:
         if not self.workdir.exists():
             self.run()
         shutil.copytree(self.workdir, self.wanted)
+        files = sorted(f.relative_to(self.wanted) for f in self.wanted.rglob('*') if f.is_file())
+        self._tables = [file for file in files if file.suffix in ('.csv', '.parquet')]
         self.result = self.read(self.workdir)
         self.is_training = (self.wanted / 'checkpoints').is_dir()
 
@@ -261,9 +359,10 @@ class Stage:
             self._run(self.workdir)
 
     def read(self, workdir: pathlib.Path) -> list[str]:
-        """What the reader makes of it and has quarantined; raises what it raises."""
+        """What the readers make of it and have quarantined; raises what they raise."""
         with contextlib.redirect_stderr(io.StringIO()):
-            return self._read(workdir)
+            found = [read_table(workdir / name) for name in self._tables]
+            return found + self._read(workdir)
 
     def original(self, file: pathlib.Path) -> bytes:
         """The unharmed bytes of a file."""
@@ -282,12 +381,12 @@ def stages(folder: pathlib.Path) -> list[Stage]:
     train.run(first, folder / 'first')
     shutil.copytree(folder / 'first' / 'model', folder / 'model')
 
-    def read_pictures(workdir: pathlib.Path) -> list[str]:
+    def scored_by(model: pathlib.Path, manifest: pathlib.Path) -> list[str]:
         out = folder / 'reading'
         shutil.rmtree(out, ignore_errors=True)
-        config = tiny_world.scoring(workdir, str(folder / 'model'))
+        config = tiny_world.scoring(folder, str(model))
         splits = ('train', 'val', 'test', 'pool')
-        score.run(config | {'manifest': 'manifest.parquet', 'splits': splits}, out)
+        score.run(config | {'manifest': str(manifest), 'splits': splits}, out)
         bad = tables.read(out / 'quarantine.csv')[0].get('reason', np.array([])).tolist()
         return [hashlib.sha256((out / 'scores.parquet').read_bytes()).hexdigest(), *map(str, bad)]
 
@@ -299,7 +398,18 @@ def stages(folder: pathlib.Path) -> list[Stage]:
         config = tiny_world.training(folder, variant, total_steps=3, **changes)
         return lambda workdir: train.run(config, workdir)
 
-    def nobody(workdir: pathlib.Path) -> list[str]:
+    def read_pictures(workdir: pathlib.Path) -> list[str]:
+        return scored_by(folder / 'model', workdir / 'manifest.parquet')
+
+    def read_model(workdir: pathlib.Path) -> list[str]:
+        return scored_by(workdir / 'model', folder / 'rated.parquet')
+
+    def read_features(workdir: pathlib.Path) -> list[str]:
+        ids = np.array([f'p{i:02d}' for i in range(tiny_world.PICTURES)], object)
+        store = features.FeatureStore([(str(workdir / features.INDEX), ids)])
+        return [hashlib.sha256(store.load(np.arange(len(store))).tobytes()).hexdigest()]
+
+    def read_no_more(workdir: pathlib.Path) -> list[str]:
         return []
 
     extracted = tiny_world.extraction(folder, 'model')
@@ -307,10 +417,10 @@ def stages(folder: pathlib.Path) -> list[Stage]:
     return [
         Stage('data_png', data(), read_pictures, folder),
         Stage('data_records', data(images='array_record'), read_pictures, folder),
-        Stage('features', lambda workdir: score.run(extracted, workdir), nobody, folder),
-        Stage('scores', lambda workdir: score.run(scored, workdir), nobody, folder),
-        Stage('proxies', training('proxies'), nobody, folder),
-        Stage('twin', training('twin', eval_steps=1), nobody, folder),
+        Stage('features', lambda workdir: score.run(extracted, workdir), read_features, folder),
+        Stage('scores', lambda workdir: score.run(scored, workdir), read_no_more, folder),
+        Stage('proxies', training('proxies'), read_model, folder),
+        Stage('twin', training('twin', eval_steps=1), read_model, folder),
     ]
 
 
@@ -331,10 +441,11 @@ def main() -> None:
         saved.close()
         for number in range(args.cases):
             judge.checkpoint(base, KINDS[number % len(KINDS)])
-        kinds = [kind for kind in KINDS if not kind.endswith('_step')]
         found = stages(folder) if args.files else []
         for number in range(args.files):
-            judge.file(found[number % len(found)], kinds[number // len(found) % len(kinds)])
+            judge.file(
+                found[number % len(found)], FILE_KINDS[number // len(found) % len(FILE_KINDS)]
+            )
     finally:
         shutil.rmtree(folder)
     drill.finish('R3', args.seed, judge.counts, list(ZERO))
