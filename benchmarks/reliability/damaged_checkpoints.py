@@ -4,9 +4,11 @@
 
 Checkpoints: of a folder with three committed steps a copy is damaged (KINDS, in one file of the
 newest step, its record or sidecar, in several, in older steps too, or a whole step put in place of
-another) and restored. Damage that changes no byte is drawn again. Files of stages: a finished stage
-of the tiny world has one file damaged; `lost_record` removes a sidecar and changes the data that it
-vouched for, in tables one value, so that the file stays readable. Then, half of the time and always
+another, or all files of a step gone) and restored. Damage that changes no byte is drawn again.
+
+Files of stages: a finished stage of the tiny world has one file damaged; `lost_record` removes a
+sidecar and changes the data that it vouched for, in tables one value, so that they stay readable.
+Then, half of the time and always
 after `lost_record`, only a reader runs (`files_read_alone`): of all tables of the stage, whole and
 in a stream, and of what was made: scores of its pictures or by its model, its features. Else the
 stage runs again (a training half of the time without its stage.json, so that it goes on
@@ -48,13 +50,14 @@ import pyarrow.parquet as pq
 import tiny_world
 
 from iqa_jax.data import features, score_stream, tables
-from iqa_jax.runtime import artifacts, checkpoints
+from iqa_jax.runtime import artifacts, noted_checkpoints
 from iqa_jax.tasks import make_data, score, train
 
 ZERO = (
     'silent', 'not_said', 'not_newest', 'crashes', 'undamaged', 'files_silent', 'files_crashes'
 )  # fmt: skip
-KINDS = ('flip', 'truncate', 'zero', 'delete', 'append', 'swap', 'other_step', 'whole_step')
+KINDS = ('flip', 'truncate', 'zero', 'delete', 'append', 'swap', 'other_step', 'whole_step',
+         'vanish')  # fmt: skip
 LOST = 'lost_record'
 FILE_KINDS = ('flip', LOST, 'truncate', 'zero', 'delete', 'append', 'swap')
 STEPS = (10, 20, 30)
@@ -120,7 +123,7 @@ def files_of(folder: pathlib.Path, step: int) -> list[pathlib.Path]:
 
 
 def damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random) -> None:
-    """Damages one file of a step, or puts all of another step in its place, so that it differs."""
+    """Damages one file of a step, or replaces or removes all of it, so that it differs."""
     before = bytes_of(folder)
     for _ in range(REDRAWS):
         _damage_step(folder, step, kind, rng)
@@ -139,6 +142,11 @@ def _damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random)
             shutil.rmtree(folder / new, ignore_errors=True)
             copy = shutil.copytree if (folder / old).is_dir() else shutil.copy
             copy(folder / old, folder / new)
+        return
+    if kind == 'vanish':
+        shutil.rmtree(folder / 'steps' / str(step), ignore_errors=True)
+        for file in folder.glob(f'step_{step}.json*'):
+            file.unlink()
         return
     if not ours:
         return
@@ -191,7 +199,7 @@ class Judge:
         self.counts['cases'] += 1
         self.counts[kind] += 1
         self._wrong('undamaged', bytes_of(copy) == bytes_of(base), kind, 'no byte differs')
-        saved = checkpoints.Checkpoints(copy, keep=3)
+        saved = noted_checkpoints.NotedCheckpoints(copy, keep=3)
         try:
             found = saved.restore(state_of(0))
             self._restored(base, copy, found, kind)
@@ -435,7 +443,7 @@ def main() -> None:
     judge = Judge(folder, rng)
     try:
         base = folder / 'base'
-        saved = checkpoints.Checkpoints(base, keep=3)
+        saved = noted_checkpoints.NotedCheckpoints(base, keep=3)
         for step in STEPS:
             saved.save(step, state_of(step), {'step': step})
         saved.close()

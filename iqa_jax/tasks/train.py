@@ -17,8 +17,8 @@ from absl import logging
 from iqa_jax.data.pipeline import Pipeline
 from iqa_jax.runtime import (
     artifacts,
-    checkpoints,
     metric_writer,
+    noted_checkpoints,
     parallel,
     progress,
     stages,
@@ -105,7 +105,7 @@ def run(config: dict, workdir: str | Path) -> dict:
     state = state.replace(opt_state=train_setup.initial_optimizer(state.opt_state, config))
     # Named by what is trained: checkpoints of another config are never continued.
     folder = workdir / 'checkpoints' / stage.fingerprint[:16]
-    saved = checkpoints.Checkpoints(folder)
+    saved = noted_checkpoints.NotedCheckpoints(folder)
     best = train_outputs.Best(folder / 'best', config['keep'], state)
     writer = metric_writer.MetricWriter(workdir)
     first, val_srcc, logged = 0, None, None

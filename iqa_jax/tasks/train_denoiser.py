@@ -15,7 +15,7 @@ from iqa_jax.data import sources, tables
 from iqa_jax.data.patches import Patches
 from iqa_jax.distortions import denoiser
 from iqa_jax.images import io
-from iqa_jax.runtime import artifacts, checkpoints, metric_writer, parallel, progress, stages
+from iqa_jax.runtime import artifacts, metric_writer, noted_checkpoints, parallel, progress, stages
 from iqa_jax.runtime.paths import Path, as_path
 from iqa_jax.tasks import opening
 from iqa_jax.training import schedules
@@ -149,7 +149,8 @@ def _train(
     network, tx, train_step = _program(json.dumps(program, sort_keys=True))
     variables = network.init(jax.random.key(config['seed']), jnp.zeros((1, 8, 8, 4)), train=False)
     state = dict(variables) | {'opt_state': tx.init(variables['params']), 'step': jnp.int32(0)}
-    saved = checkpoints.Checkpoints(workdir / 'checkpoints' / mark[:16])
+    folder = workdir / 'checkpoints' / mark[:16]
+    saved = noted_checkpoints.NotedCheckpoints(folder)
     writer = metric_writer.MetricWriter(workdir)
     first, before, logged = 0, 0.0, None
     if (restored := saved.restore(state)) is not None:
