@@ -8,11 +8,10 @@ another, or all files of a step gone) and restored. Damage that changes no byte 
 
 Files of stages: a finished stage of the tiny world has one file damaged; `lost_record` removes a
 sidecar and changes the data that it vouched for, in tables one value, so that they stay readable.
-Then, half of the time and always
-after `lost_record`, only a reader runs (`files_read_alone`): of all tables of the stage, whole and
-in a stream, and of what was made: scores of its pictures or by its model, its features. Else the
-stage runs again (a training half of the time without its stage.json, so that it goes on
-from its checkpoint, log and best weights), and then the reader.
+Then, half of the time and always after `lost_record`, only a reader runs (`files_read_alone`): of
+all tables of the stage, whole and in a stream, and of what was made: scores of its pictures or by
+its model, its features. Else the stage runs again (a training half of the time without its
+stage.json, so that it goes on from its checkpoint, log and best weights), and then the reader.
 
 The line counts, by kind of damage and
 * exact: the newest step was restored bit for bit, as the damage changed nothing that counts;
