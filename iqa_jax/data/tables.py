@@ -33,7 +33,9 @@ def read(path: str | Path) -> tuple[Table, dict]:
       ValueError: the suffix is neither .parquet nor .csv, or the content does not parse.
     """
     path = as_path(path)
-    data, meta = (path.read_bytes(), {}) if is_foreign(path) else artifacts.read_with_meta(path)
+    others = is_foreign(path)
+    data = path.read_bytes() if others else artifacts.read(path)
+    meta = {} if others else artifacts.meta(path)['meta']
     try:
         if path.suffix == '.parquet':
             table = pq.read_table(io.BytesIO(data))

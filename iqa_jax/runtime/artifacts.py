@@ -83,17 +83,13 @@ def write(path: Path, data: bytes) -> None:
 
 def read(path: Path) -> bytes:
     """Returns the committed bytes, or raises MissingArtifact or DamagedArtifact."""
-    return read_with_meta(path)[0]
-
-
-def read_with_meta(path: Path) -> tuple[bytes, dict]:
-    """The committed bytes and the free metadata that came with them; raises as `read`."""
     path = as_path(path)
     _require(path)
     # Data before sidecar: a commit that runs meanwhile leaves a sidecar that knows both.
     with disk_errors.naming(path):
         data = path.read_bytes()
-    return data, _matching_record(path, hashlib.sha256(data).hexdigest())['meta']
+    _matching_record(path, hashlib.sha256(data).hexdigest())
+    return data
 
 
 def meta(path: Path) -> dict:
