@@ -181,6 +181,8 @@ class Judge:
 
     def __init__(self, folder: pathlib.Path, rng: random.Random):
         self._folder, self._rng, self._log = folder, rng, Log()
+        # Apart, as the number of redraws hangs on names that Orbax draws.
+        self._choice = random.Random(rng.random())
         names = ('cases', *KINDS, 'exact', 'fell_back', 'fresh', 'refused', 'files', LOST,
                  'files_read_alone', 'files_made_again', 'files_named', 'files_without_effect',
                  *ZERO)  # fmt: skip
@@ -192,7 +194,8 @@ class Judge:
         copy = self._folder / 'case'
         shutil.copytree(base, copy)
         rng = self._rng
-        for step in rng.choices(([30], [30] * 3, [30, 20], [30, 20, 10]), (7, 2, 2, 1))[0]:
+        some = ([30], [30] * 3, [30, 20], [30, 20, 10])
+        for step in self._choice.choices(some, (7, 2, 2, 1))[0]:
             damage_step(copy, step, kind, rng)
         self._log.said.clear()
         self.counts['cases'] += 1
