@@ -180,7 +180,7 @@ class Regressor(nn.Module):
                     1e-3, self.momentum, self.axis_name, name=f'hidden_{index}_bn'
                 )
                 x = norm(x, train)
-            x = nn.Dropout(rate, deterministic=not train)(x)
+            x = layers.Dropout(rate)(x, train)
         return nn.Dense(self.outputs, name='output')(x)
 
 
@@ -203,5 +203,5 @@ class MultitaskRegressor(nn.Module):
             product = 'nf,kfh->nkh' if index == 0 else 'nkf,kfh->nkh'
             x = jnp.einsum(product, x, kernel) + bias
             if index < len(self.hidden):
-                x = nn.Dropout(self.dropout[index], deterministic=not train)(nn.relu(x))
+                x = layers.Dropout(self.dropout[index])(nn.relu(x), train)
         return x[..., 0]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from iqa_jax.models.convolution import Padding, convolve
+from iqa_jax.runtime import parallel
 
 
 class Conv(nn.Module):
@@ -76,6 +77,26 @@ class BatchNorm(nn.Module):
         if self.axis_name is not None:
             mean, square = lax.pmean((mean, square), self.axis_name)
         return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+class Dropout(nn.Module):
+    """Zeroes a share `rate` of all values in training and divides the others by 1 - rate.
+
+    The masks of a batch are the same on any number of devices; the key is the stream 'dropout'.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N,...] -> [N,...]."""
+        if not train or self.rate == 0:
+            return x
+        if self.rate == 1:  # 0 / 0 would have no slope
+            return jnp.zeros_like(x)
+        key, keep = self.make_rng('dropout'), 1 - self.rate
+        kept = parallel.draw(lambda shape: jax.random.bernoulli(key, keep, shape), x.shape)
+        return lax.select(kept, x / keep, jnp.zeros_like(x))
 
 
 @jax.custom_jvp

@@ -98,9 +98,19 @@ def gather(tree: Any) -> Any:
     return jax.lax.all_gather(tree, AXIS, axis=0, tiled=True) if _is_mapped() else tree
 
 
-def fold_device(key: jax.Array) -> jax.Array:
-    """A key of its own for every device inside a mapped function, the same key outside one."""
-    return jax.random.fold_in(key, jax.lax.axis_index(AXIS)) if _is_mapped() else key
+def draw(sample: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    """Random numbers `sample(shape)` for the rows [b, ...] of this device.
+
+    Inside a mapped function every device draws for the whole global batch and keeps its own rows: a
+    row's numbers are the same on any number of devices. The key in `sample` must be the same on all
+    of them. Outside one it is `sample(shape)`.
+    """
+    devices = jax.lax.psum(1, AXIS) if _is_mapped() else 1
+    if devices == 1:
+        return sample(shape)
+    rows = shape[0]
+    drawn = sample((devices * rows, *shape[1:]))
+    return jax.lax.dynamic_slice_in_dim(drawn, jax.lax.axis_index(AXIS) * rows, rows)
 
 
 def reproducible_jit(fn: Callable) -> Callable:

@@ -19,7 +19,8 @@ KEYS = {
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes runs.csv, trainings.csv, summary.json, table.txt, difference_SET.svg, quarantine.csv.
+    """Writes runs.csv, trainings.csv, summary.json, table.txt, quarantine.csv and, unless
+    the baseline is the only variant, difference_SET.svg.
 
     `variants` maps a name to the keys of `train` that it replaces. `splits` maps a name to
     {'train': {database: keys of `train.databases` that it replaces}, 'test': {set: {'manifest'}}}.
@@ -138,7 +139,7 @@ def _join(
     artifacts.commit(outputs[1], said, fingerprint=mark)
     text = repeat_results.text(entries, config, simulated)
     artifacts.commit(outputs[2], text.encode(), fingerprint=mark)
-    for name in ratios:
+    for name in ratios if len(config['variants']) > 1 else ():  # the baseline differs from none
         outputs.append(workdir / f'difference_{name}.svg')
         drawn = repeat_results.figure(entries, name, config, simulated)
         artifacts.commit(outputs[-1], drawn, fingerprint=mark)

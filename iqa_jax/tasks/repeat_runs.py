@@ -79,6 +79,7 @@ def _train(run: Run, rate: float, config: dict, folder: Path) -> Training:
 
 def _drop_checkpoints(folder: Path) -> None:
     """Hundreds of runs would fill the disk with what only an unfinished one needs."""
+    parallel.barrier(f'{folder} trained')  # the last reader of the best step may be a slow process
     if parallel.is_main():
         paths.remove_tree(folder / 'checkpoints')
 

@@ -27,6 +27,7 @@ KEYS = {
 }  # fmt: skip
 LICENCE = 'Apache-2.0'
 FILTER_WIDTHS = np.geomspace(0.4, 4, 16)  # pixels, of the Gaussian filter to be beaten
+_STREAM = 0  # of what a step draws on all devices alike
 _remove_noise = jax.jit(denoiser.remove_noise)
 
 
@@ -191,13 +192,16 @@ def _program(key: str):
     tx = optax.chain(optax.clip_by_global_norm(config['clip_norm']), optax.adam(rate))
 
     def step(state: dict, batch: dict, key: jax.Array) -> tuple[dict, dict]:
-        key = parallel.fold_device(jax.random.fold_in(key, state['step']))
+        key = jax.random.fold_in(jax.random.fold_in(key, state['step']), _STREAM)
         sigma_key, noise_key = jax.random.split(key)
         clean = denoiser.to_phases(batch['patch'].astype(jnp.float32) / 255)
         highest = config['sigma_max'] / 255
-        sigma = jax.random.uniform(sigma_key, (len(clean), 1, 1, 1), maxval=highest)
+        sigma = parallel.draw(
+            lambda shape: jax.random.uniform(sigma_key, shape, maxval=highest),
+            (len(clean), 1, 1, 1),
+        )
         # Not clipped, as in DnCNN's training; what distortion 15 denoises is.
-        noise = sigma * jax.random.normal(noise_key, clean.shape)
+        noise = sigma * parallel.draw(lambda s: jax.random.normal(noise_key, s), clean.shape)
 
         def objective(params: dict) -> tuple[jax.Array, dict]:
             variables = {'params': params, 'batch_stats': state['batch_stats']}

@@ -12,6 +12,8 @@ import optax
 from iqa_jax.runtime import parallel
 from iqa_jax.training import losses, pruning, schedules
 
+_STREAM = 0  # of what a step draws on all devices alike
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -173,7 +175,7 @@ def make_train_step(
         mask = state.mask
         if ohem is not None and ohem['refresh'] == 'step':
             mask = pruning.make_mask(state.params, ohem, key, state.step)
-        key = parallel.fold_device(jax.random.fold_in(key, state.step))
+        key = jax.random.fold_in(jax.random.fold_in(key, state.step), _STREAM)
         (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(
             state.params, state, mask, batch, key
         )

@@ -35,16 +35,16 @@ def make_step(model, tx):
 
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state['params'])
         updates, opt_state = tx.update(parallel.mean(grads), state['opt_state'])
-        key = parallel.fold_device(jax.random.fold_in(key, state['step']))
+        key = jax.random.fold_in(key, state['step'])
         state = {
             'params': optax.apply_updates(state['params'], updates),
             'batch_stats': parallel.mean(stats),
             'opt_state': opt_state,
             'step': state['step'] + 1,
         }
-        noise = parallel.gather(jax.random.uniform(key, (1,)))
+        noise = parallel.draw(lambda shape: jax.random.uniform(key, shape), batch['i'].shape)
         metrics = {'loss': parallel.mean(loss), 'index': parallel.gather(batch['i'])}
-        return state, metrics | {'noise': noise}
+        return state, metrics | {'noise': parallel.gather(noise)}
 
     return step
 

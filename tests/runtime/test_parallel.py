@@ -93,12 +93,13 @@ def test_a_placed_batch_trains_what_a_host_batch_trains_without_a_copy(runs, lay
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
-def test_gather_keeps_the_order_and_keys_differ(runs, layout):
+def test_gather_keeps_the_order_and_draws_belong_to_the_row(runs, layout):
     report = runs[layout][0][0]
     assert report['index'] == np.arange(80).reshape(5, 16).tolist()
     noise = np.array(report['noise'])
-    assert noise.shape == (5, report['devices'])
+    assert noise.shape == (5, 16)
     assert len(np.unique(noise)) == noise.size
+    np.testing.assert_array_equal(noise, runs['one'][0][0]['noise'])
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -130,7 +131,10 @@ def test_collectives_are_identities_outside():
     x, key = jnp.arange(3.0), jnp.array([0, 1], jnp.uint32)
     for fn in (parallel.mean, parallel.gather, jax.jit(parallel.mean)):
         np.testing.assert_array_equal(fn({'x': x})['x'], x)
-    np.testing.assert_array_equal(parallel.fold_device(key), key)
+    np.testing.assert_array_equal(
+        parallel.draw(lambda shape: jax.random.normal(key, shape), (4, 3)),
+        jax.random.normal(key, (4, 3)),
+    )
 
 
 def test_unplaced_state_is_placed_and_single_process_defaults():

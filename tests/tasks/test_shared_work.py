@@ -196,9 +196,9 @@ def losses(path: pathlib.Path) -> list[float]:
 
 
 def training(smoke) -> list[str]:
-    """Without dropout, whose masks belong to the devices."""
+    """With dropout, whose masks belong to the rows of a batch."""
     config = ['--config=configs/train_proxies.py:smoke', f'--config.root={smoke}']
-    return [*config, '--config.model.dropout=0.0', '--config.log_steps=1']
+    return [*config, '--config.model.dropout=0.25', '--config.log_steps=1']
 
 
 @pytest.mark.parametrize(('before', 'after'), [(1, 2), (2, 1), (2, 4)])

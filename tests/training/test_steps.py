@@ -24,7 +24,9 @@ from iqa_jax import models
 from iqa_jax.runtime import parallel
 from iqa_jax.training import losses, steps
 ohem = {ohem}
-model = models.build('tiny', head='mlsp', outputs=1, hidden=(8,), axis_name=parallel.AXIS)
+model = models.build(
+    'tiny', head='mlsp', outputs=1, hidden=(8,), dropout=0.25, axis_name=parallel.AXIS
+)
 tx = optax.sgd(0.01)
 variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
 key = jax.random.key_data(jax.random.key(1))
