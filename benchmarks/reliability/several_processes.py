@@ -1,6 +1,7 @@
 """R9: do several processes leave what one leaves, in every stage of the whole loop and after it?
 
-    python benchmarks/reliability/several_processes.py [--processes=2] [--base=DIR] [--brief]
+    python benchmarks/reliability/several_processes.py [--processes=2] [--base=DIR] [--keep=DIR]
+        [--brief]
 
 Runs the smoke quickstart with one process (or takes that of --base), then gmad_rank and
 import_database on it. In a copy, of which only the trainings and the first data stay, several
@@ -19,6 +20,7 @@ The line of JSON has
 """
 
 import argparse
+import contextlib
 import pathlib
 import shutil
 import subprocess
@@ -74,10 +76,12 @@ def main() -> None:
     parser.add_argument('--processes', type=int, default=2)
     parser.add_argument('--base', type=pathlib.Path, help='workdir of a finished smoke quickstart')
     parser.add_argument('--brief', action='store_true', help='trainings by one process only')
+    parser.add_argument('--keep', type=pathlib.Path, help='folder that the runs are left in')
     given = parser.parse_args()
     counts = dict.fromkeys(('files', 'remade', 'failed', 'files_different'), 0)
-    with tempfile.TemporaryDirectory() as scratch:
-        alone, shared, whole = (pathlib.Path(scratch, name) for name in ('one', 'shared', 'whole'))
+    scratch = contextlib.nullcontext(given.keep) if given.keep else tempfile.TemporaryDirectory()
+    with scratch as made:
+        alone, shared, whole = (pathlib.Path(made, name) for name in ('one', 'shared', 'whole'))
         if given.base:
             shutil.copytree(given.base, alone)
         for arguments in commands(alone):
