@@ -19,8 +19,7 @@ KEYS = {
 
 
 def run(config: dict, workdir: str | Path) -> dict:
-    """Writes runs.csv, trainings.csv, summary.json, table.txt, quarantine.csv and, unless
-    the baseline is the only variant, difference_SET.svg.
+    """Writes runs.csv, trainings.csv, summary.json, table.txt, difference_SET.svg, quarantine.csv.
 
     `variants` maps a name to the keys of `train` that it replaces. `splits` maps a name to
     {'train': {database: keys of `train.databases` that it replaces}, 'test': {set: {'manifest'}}}.
