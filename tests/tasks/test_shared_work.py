@@ -213,7 +213,7 @@ def test_a_checkpoint_is_continued_by_another_number_of_processes(
     assert 'train continues at step 4 of 8' in text
     ours, wanted = (losses(f / 'metrics.jsonl') for f in (workdir, place / 'whole'))
     assert len(ours) == 8
-    np.testing.assert_allclose(ours, wanted, rtol=1e-3)
+    np.testing.assert_allclose(ours, wanted, rtol=1e-5)
 
 
 def test_any_number_of_processes_sees_the_same_global_batches(smoke, monkeypatch):
