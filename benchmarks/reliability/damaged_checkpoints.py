@@ -306,7 +306,7 @@ class Judge:
             # Only what nobody reads may stay as it is.
             name = str(victim.relative_to(stage.workdir))
             at = name.partition('/steps/')[0].partition('/step_')[0]
-            rest = [d for d in different if d != name and not d.startswith(f'{at}: ')]
+            rest = [d for d in different if d != name and not d.startswith((f'{at}: ', f'{at}/'))]
             silent = bool(rest) or result != stage.result
             self.counts['files_without_effect'] += not silent
             self._wrong('files_silent', silent, where, f'{different} {self._log.said}')
