@@ -105,7 +105,8 @@ class Checkpoints:
           OSError: files that may be intact cannot be read.
         """
         steps = self.steps()
-        self._warn_of_unfinished(steps)
+        for path in self._unrecorded():
+            logging.warning('Checkpoint %s was never finished and is ignored.', path)
         for step in reversed(steps):
             try:
                 (reason, record), how = self._verify(step), 'is damaged'
@@ -138,7 +139,9 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def close(self) -> None:
-        """Frees Orbax's threads."""
+        """Frees Orbax's threads, and the disk of what stopped saves and removals have left."""
+        for path in self._unrecorded() if parallel.is_main() else ():
+            paths.remove_tree(path)
         if self._manager is not None:
             self._manager.close()
             self._manager = None
@@ -203,9 +206,8 @@ class Checkpoints:
 
     def _discard_unusable(self, step: int) -> None:
         """Clears the way for `step`: unfinished and damaged steps, and `step` itself."""
-        for damaged in self._damaged:
-            self._remove(damaged)
-        self._damaged.clear()
+        while self._damaged:
+            self._remove(self._damaged.popitem()[0])
         finished = self.steps()
         if finished and finished[-1] > step:
             raise ValueError(
@@ -215,16 +217,14 @@ class Checkpoints:
         if step in finished:
             self._remove(step)
         self._local.mkdir(parents=True, exist_ok=True)
-        for folder in {self._local, self._steps}:
-            for path in folder.glob('*'):
-                if path.name not in map(str, self.steps()):
-                    paths.remove_tree(path)
+        for path in self._unrecorded():
+            paths.remove_tree(path)
         self._open().reload()
 
-    def _warn_of_unfinished(self, steps: list[int]) -> None:
-        for path in sorted(self._steps.glob('*')):
-            if path.name not in map(str, steps):
-                logging.warning('Checkpoint %s was never finished and is ignored.', path)
+    def _unrecorded(self) -> list[paths.Path]:
+        recorded = set(map(str, self.steps()))
+        found = [path for folder in {self._local, self._steps} for path in folder.glob('*')]
+        return sorted((path for path in found if path.name not in recorded), key=str)
 
     def _verify(self, step: int) -> tuple[str, dict]:
         """('' or what is wrong with a step, its record)."""

@@ -272,6 +272,15 @@ def test_unfinished_steps_do_not_exist(two_steps, caplog):
     saved.close()
 
 
+def test_what_a_stopped_removal_leaves_goes_without_another_save(two_steps):
+    artifacts.forget(two_steps / 'step_10.json')
+    saved = checkpoints.Checkpoints(two_steps)
+    assert saved.restore(make_state(0))[0] == 20
+    saved.close()
+    assert os.listdir(two_steps / 'steps') == ['20']
+    assert_equal(restore(two_steps)[1], make_state(20))
+
+
 def test_only_an_unfinished_step_is_a_fresh_start(tmp_path):
     (tmp_path / 'steps' / '10').mkdir(parents=True)
     assert restore(tmp_path) is None
