@@ -20,8 +20,7 @@ class NotedCheckpoints(checkpoints.Checkpoints):
     def save(self, step: int, *args: Any, **options: Any) -> None:
         """As `Checkpoints.save`."""
         super().save(step, *args, **options)
-        if parallel.is_main():
-            artifacts.commit(self._note, artifacts.canonical_json({'step': step}).encode())
+        self._take_note(step)
 
     def restore(self, *args: Any, **options: Any) -> tuple[int, Any, dict] | None:
         """As `Checkpoints.restore`."""
@@ -33,6 +32,16 @@ class NotedCheckpoints(checkpoints.Checkpoints):
                 noted, self._note.parent, step,
             )  # fmt: skip
         return found
+
+    def close(self) -> None:
+        """As `Checkpoints.close`; a run that was killed before its last note makes up for it."""
+        super().close()
+        if (steps := self.steps()) and self._noted() != steps[-1]:
+            self._take_note(steps[-1])
+
+    def _take_note(self, step: int) -> None:
+        if parallel.is_main():
+            artifacts.commit(self._note, artifacts.canonical_json({'step': step}).encode())
 
     def _noted(self) -> int:
         """The newest step that was saved, 0 where none is known."""

@@ -52,3 +52,4 @@ def test_a_note_that_tells_nothing_is_no_reason_to_stop(folder, caplog, how):
     else:
         note.write_bytes(b'{"st')
     assert restored(folder) == 20 and not caplog.text
+    assert artifacts.read(note) == b'{"step":20}'  # as if it had never been otherwise
