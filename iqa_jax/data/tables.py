@@ -38,13 +38,16 @@ def read(path: str | Path) -> tuple[Table, dict]:
     meta = {} if others else artifacts.meta(path)['meta']
     try:
         if path.suffix == '.parquet':
-            table = pq.read_table(io.BytesIO(data))
+            # No threads: one of pyarrow's that still lets go of Python's bytes while the process
+            # ends aborts it.
+            table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
             columns = {name: _to_numpy(table[name]) for name in table.column_names}
             return columns, meta
         if path.suffix == '.csv':
             return _parse_csv(data.decode('utf-8-sig')), meta  # Excel marks UTF-8 by a BOM
-    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'{path} is not a readable table: {error}.') from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        said = ' '.join(str(error).split()).rstrip('.')
+        raise ValueError(f'{path} is not a readable table: {said}.') from error
     raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
 
 

@@ -1,5 +1,8 @@
 """Tables: round trips, foreign CSV, joins, damage."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,6 +70,32 @@ def test_a_flipped_byte_is_seen(tmp_path):
     data[40] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(artifacts.DamagedArtifact):
+        tables.read(path)
+
+
+def test_reading_leaves_no_thread_that_could_abort_the_end_of_the_process(tmp_path):
+    path = tmp_path / 'scores.parquet'
+    tables.write(path, COLUMNS)
+    code = (
+        'import os, sys\n'
+        'from iqa_jax.data import tables\n'
+        'count = lambda: len(os.listdir("/proc/self/task"))\n'
+        'before = count()\n'
+        'tables.read(sys.argv[1])\n'
+        'print(before - count())\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '0\n'
+
+
+def test_a_foreign_parquet_with_a_damaged_page_is_a_sentence(tmp_path):
+    path = tmp_path / 'theirs.parquet'
+    pq.write_table(pa.table({'image_id': [str(n) for n in range(100)]}), path)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(40) + data[44:])
+    with pytest.raises(ValueError, match=r'theirs\.parquet is not a readable table: .*[^.\n]\.$'):
         tables.read(path)
 
 
