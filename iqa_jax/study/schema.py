@@ -130,6 +130,18 @@ def connect(path: str | Path) -> sqlite3.Connection:
     return db
 
 
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """Like `connect`; at the end of the block the file itself holds what was stored.
+
+    SQLite moves it there from its log when the last connection closes, but would not say that the
+    disk failed at it. Raises sqlite3.OperationalError then; the log still holds everything.
+    """
+    with contextlib.closing(connect(path)) as db:
+        yield db
+        db.execute('PRAGMA wal_checkpoint(PASSIVE)')
+
+
 def require_disk(folder: str | Path) -> None:
     """Raises a ValueError for a folder of an object store, which cannot hold the database."""
     paths.require_local(folder, 'a study with people keeps its answers in a database on a disk')

@@ -1,6 +1,5 @@
 """What whoever runs a study with people does by the command line, beside its rating page."""
 
-import contextlib
 import json
 import sqlite3
 import sys
@@ -39,7 +38,7 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
         ) from error
     path = workdir / schema.DATABASE
     bound = serving.listen(people['host'], people['port'])
-    with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
+    with schema.opened(path) as db, schema.transaction(db):
         token, admin = (schema.setting(db, key) for key in ('token', 'admin_token'))
         # What people consented to stays on record, whatever becomes of the file of texts.
         schema.log(db, time.time(), None, 'page_opened', {'words': words})
@@ -53,7 +52,7 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
             )
         serving.serve(app, bound)
     finally:
-        with contextlib.closing(schema.connect(path)) as db, schema.transaction(db):
+        with schema.opened(path) as db, schema.transaction(db):
             status = administration.status(db)
             schema.log(db, time.time(), None, 'page_closed', {'answers': status['answers']})
         _say(

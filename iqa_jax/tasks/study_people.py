@@ -1,6 +1,5 @@
 """A study with people: creates it, opens its rating page, and aggregates when all have answered."""
 
-import contextlib
 import json
 import math
 import shlex
@@ -58,7 +57,7 @@ def run_people(config: dict, given: dict, workdir: Path) -> dict:
         with schema.creating(workdir):
             if not (workdir / schema.DATABASE).is_file():
                 _create(config, given, workdir)
-        with contextlib.closing(schema.connect(workdir / schema.DATABASE)) as db:
+        with schema.opened(workdir / schema.DATABASE) as db:
             schema.check(db, workdir / schema.DATABASE)
             if people['command']:
                 return study_admin.do(people['command'], people['rater'], db, workdir)

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import resource
 import sqlite3
 
 import numpy as np
@@ -188,6 +189,31 @@ def test_every_commit_is_synced(opened):
     db = opened()
     assert db.execute('PRAGMA synchronous').fetchone()[0] == 2  # FULL
     assert db.execute('PRAGMA journal_mode').fetchone()[0] == 'wal'
+
+
+def test_a_disk_that_fails_after_the_last_commit_is_said_and_nothing_is_lost(tmp_path):
+    path = studies.make(tmp_path / 'study', items=60) / 'study.sqlite'
+    log = path.with_name('study.sqlite-wal')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with (
+            pytest.raises(ValueError, match=r'study\.sqlite cannot be read or written: disk'),
+            schema.said(path.parent),
+            schema.opened(path) as db,
+        ):
+            before = db.execute('SELECT COUNT(*) FROM events').fetchone()[0]
+            with schema.transaction(db):
+                for number in range(40):
+                    schema.log(db, number, None, 'page_opened', {'words': 'x' * 900})
+            full = max(path.stat().st_size, log.stat().st_size)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (full, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.exists()
+    with schema.opened(path) as db:
+        schema.check(db, path)
+        assert db.execute('SELECT COUNT(*) FROM events').fetchone()[0] == before + 40
+    assert not log.exists()
 
 
 def test_the_plan_is_balanced_and_keeps_contents_apart():
