@@ -36,16 +36,14 @@ import logging
 import os
 import pathlib
 import random
-import re
 import shutil
 import sys
 import tempfile
 
 import compare
+import damage
 import drill
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tiny_world
 
 from iqa_jax.data import features, score_stream, tables
@@ -59,49 +57,6 @@ KINDS = ('flip', 'truncate', 'zero', 'delete', 'append', 'swap', 'other_step', '
          'vanish')  # fmt: skip
 LOST = 'lost_record'
 FILE_KINDS = ('flip', LOST, 'truncate', 'zero', 'delete', 'append', 'swap')
-STEPS = (10, 20, 30)
-REDRAWS = 100
-
-
-def damaged(data: bytes, kind: str, rng: random.Random) -> bytes:
-    """Bytes with one flipped bit, cut, partly zeroed or longer."""
-    at = rng.randrange(max(1, len(data)))
-    if kind == 'flip' and data:
-        return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-    if kind == 'truncate':
-        return data[:at]
-    if kind == 'zero':
-        return data[:at] + bytes(len(data) - at)
-    return data + rng.randbytes(rng.randrange(1, 20))
-
-
-def changed_table(file: pathlib.Path, rng: random.Random) -> bytes:
-    """The bytes of a table with one value changed, all else as it was; b'' if that cannot be."""
-    data = file.read_bytes()
-    if file.suffix == '.csv':
-        digits = [m.start() for m in re.finditer(rb'[0-9]', data)]
-        if not digits:
-            return b''
-        at = rng.choice(digits)
-        return data[:at] + str((int(data[at : at + 1]) + 1) % 10).encode() + data[at + 1 :]
-    table = pq.read_table(file)
-    numbers = [name for name in table.column_names if pa.types.is_floating(table[name].type)]
-    if not numbers or not table.num_rows:
-        return b''
-    name = rng.choice(numbers)
-    values = table[name].to_numpy().copy()
-    values[rng.randrange(len(values))] += 1
-    kind = table.schema.field(name).type
-    table = table.set_column(table.column_names.index(name), name, pa.array(values, kind))
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression='zstd')
-    return sink.getvalue()
-
-
-def bytes_of(folder: pathlib.Path) -> dict[str, bytes]:
-    """Content of every file below a folder by name."""
-    files = (f for f in folder.rglob('*') if f.is_file())
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def state_of(step: int) -> dict:
@@ -113,56 +68,6 @@ def state_of(step: int) -> dict:
         'count': np.int32(step),
         'nothing': np.zeros((0, 3), np.float32),
     }
-
-
-def files_of(folder: pathlib.Path, step: int) -> list[pathlib.Path]:
-    """Every file of a step, relative: those of Orbax, the record and its sidecar."""
-    found = [f for f in sorted((folder / 'steps' / str(step)).rglob('*')) if f.is_file()]
-    return [f.relative_to(folder) for f in found + sorted(folder.glob(f'step_{step}.json*'))]
-
-
-def damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random) -> None:
-    """Damages one file of a step, or replaces or removes all of it, so that it differs."""
-    before = bytes_of(folder)
-    for _ in range(REDRAWS):
-        _damage_step(folder, step, kind, rng)
-        if bytes_of(folder) != before:
-            return
-
-
-def _damage_step(folder: pathlib.Path, step: int, kind: str, rng: random.Random) -> None:
-    ours, other = files_of(folder, step), rng.choice([s for s in STEPS if s != step])
-    theirs = files_of(folder, other)
-    if kind == 'whole_step':
-        for old, new in ((f'steps/{other}', f'steps/{step}'),
-                         (f'step_{other}.json', f'step_{step}.json'),
-                         (f'step_{other}.json.meta.json',
-                          f'step_{step}.json.meta.json')):  # fmt: skip
-            shutil.rmtree(folder / new, ignore_errors=True)
-            copy = shutil.copytree if (folder / old).is_dir() else shutil.copy
-            copy(folder / old, folder / new)
-        return
-    if kind == 'vanish':
-        shutil.rmtree(folder / 'steps' / str(step), ignore_errors=True)
-        for file in folder.glob(f'step_{step}.json*'):
-            file.unlink()
-        return
-    if not ours:
-        return
-    file = folder / rng.choice(ours)
-    if kind == 'delete':
-        file.unlink()
-    elif kind == 'swap':
-        second = folder / rng.choice(ours)
-        data = file.read_bytes()
-        file.write_bytes(second.read_bytes())
-        second.write_bytes(data)
-    elif kind == 'other_step' and theirs:
-        twin = str(file.relative_to(folder)).replace(str(step), str(other))
-        file.write_bytes((folder / (twin if (folder / twin).is_file() else rng.choice(theirs)))
-                         .read_bytes())  # fmt: skip
-    else:
-        file.write_bytes(damaged(file.read_bytes(), kind, rng))
 
 
 class Log(logging.Handler):
@@ -196,17 +101,19 @@ class Judge:
         rng = self._rng
         some = ([30], [30] * 3, [30, 20], [30, 20, 10])
         for step in self._choice.choices(some, (7, 2, 2, 1))[0]:
-            damage_step(copy, step, kind, rng)
+            damage.of_step(copy, step, kind, rng)
         self._log.said.clear()
         self.counts['cases'] += 1
         self.counts[kind] += 1
-        self._wrong('undamaged', bytes_of(copy) == bytes_of(base), kind, 'no byte differs')
+        self._wrong(
+            'undamaged', damage.bytes_of(copy) == damage.bytes_of(base), kind, 'no byte differs'
+        )
         saved = noted_checkpoints.NotedCheckpoints(copy, keep=3)
         try:
             found = saved.restore(state_of(0))
             self._restored(base, copy, found, kind)
         except ValueError as error:
-            whole = [s for s in STEPS if self._is_whole(base, copy, s)]
+            whole = [s for s in damage.STEPS if self._is_whole(base, copy, s)]
             sentence = f'None of the checkpoints in {copy} is intact (step '
             named = str(error).startswith(sentence)
             self.counts['refused'] += named
@@ -220,11 +127,11 @@ class Judge:
 
     def _restored(self, base, copy, found: tuple | None, kind: str) -> None:
         step = found[0] if found else 0
-        newest = max((s for s in STEPS if self._is_whole(base, copy, s)), default=0)
+        newest = max((s for s in damage.STEPS if self._is_whole(base, copy, s)), default=0)
         self._wrong('not_newest', step < newest, kind, f'{step} instead of {newest}')
-        self.counts['exact' if step == STEPS[-1] else 'fell_back' if step else 'fresh'] += 1
-        said = any(f'{STEPS[-1]}' in text for text in self._log.said)
-        self._wrong('not_said', step < STEPS[-1] and not said, kind, str(self._log.said))
+        self.counts['exact' if step == damage.STEPS[-1] else 'fell_back' if step else 'fresh'] += 1
+        said = any(f'{damage.STEPS[-1]}' in text for text in self._log.said)
+        self._wrong('not_said', step < damage.STEPS[-1] and not said, kind, str(self._log.said))
         if found:
             same = compare.unequal(flat(found[1]), flat(state_of(step))) == []
             self._wrong('silent', not same or found[2] != {'step': step}, kind, str(step))
@@ -233,15 +140,15 @@ class Judge:
     def _is_whole(base: pathlib.Path, copy: pathlib.Path, step: int) -> bool:
         return all(
             (copy / file).is_file() and (copy / file).read_bytes() == (base / file).read_bytes()
-            for file in files_of(base, step)
+            for file in damage.files_of(base, step)
         )
 
     def file(self, stage: 'Stage', kind: str) -> None:
         """One damaged file of a finished stage; then a reader, perhaps after the stage itself."""
-        before = bytes_of(stage.workdir)
-        for _ in range(REDRAWS):
+        before = damage.bytes_of(stage.workdir)
+        for _ in range(damage.REDRAWS):
             victim = self._damaged(stage, kind)
-            if bytes_of(stage.workdir) != before:
+            if damage.bytes_of(stage.workdir) != before:
                 break
         alone = kind == LOST or self._rng.random() < 0.5
         if stage.is_training and not alone and self._rng.random() < 0.5:
@@ -250,7 +157,7 @@ class Judge:
         self.counts[LOST] += kind == LOST
         self.counts['files_read_alone'] += alone
         where = f'{stage.name} {victim.relative_to(stage.workdir)} {kind}' + ' alone' * alone
-        self._wrong('undamaged', bytes_of(stage.workdir) == before, where, 'no byte differs')
+        self._wrong('undamaged', damage.bytes_of(stage.workdir) == before, where, 'no byte differs')
         self._log.said.clear()
         try:
             if alone:
@@ -274,15 +181,15 @@ class Judge:
             vouched = [f for f in files if artifacts.sidecar_path(f) in files]
             told = [f for f in vouched if f.suffix in ('.csv', '.parquet')]
             victim = rng.choice(told if rng.random() < 0.7 else vouched)
-            new = changed_table(victim, rng) if victim in told else b''
-            victim.write_bytes(new or damaged(victim.read_bytes(), 'flip', rng))
+            new = damage.of_table(victim, rng) if victim in told else b''
+            victim.write_bytes(new or damage.of_bytes(victim.read_bytes(), 'flip', rng))
             artifacts.sidecar_path(victim).unlink()
         elif kind == 'delete':
             victim.unlink()
         elif kind == 'swap':
             victim.write_bytes(rng.choice(files).read_bytes())
         else:
-            victim.write_bytes(damaged(victim.read_bytes(), kind, rng))
+            victim.write_bytes(damage.of_bytes(victim.read_bytes(), kind, rng))
         return victim
 
     def _effect_on_reader(self, stage: 'Stage', victim: pathlib.Path, where: str) -> None:
@@ -446,7 +353,7 @@ def main() -> None:
     try:
         base = folder / 'base'
         saved = noted_checkpoints.NotedCheckpoints(base, keep=3)
-        for step in STEPS:
+        for step in damage.STEPS:
             saved.save(step, state_of(step), {'step': step})
         saved.close()
         for number in range(args.cases):

@@ -30,7 +30,6 @@ and stopped_by_too_large (a stage that an injected shortage ended though it coul
 
 import argparse
 import json
-import logging as standard_logging
 import pathlib
 import resource
 import subprocess
@@ -38,6 +37,7 @@ import sys
 import tempfile
 
 import drill
+from shortage import Shortage
 
 sys.path.insert(0, str(drill.ROOT))
 STAGES = ('score', 'features', 'score_pairs', 'make_data', 'train')
@@ -47,93 +47,6 @@ MUST_BE_ZERO = [
     'died_without_sentence', 'stopped_by_too_large',
 ]  # fmt: skip
 BATCH = 6
-
-
-class Shortage:
-    """Makes computations fail as the case says, and counts what fails and what is logged."""
-
-    def __init__(self):
-        self.capacity, self.failing, self.error = float('inf'), -1, 'jax'
-        self.calls, self.halved, self.fit, self.lines = 0, 0, 0, 0
-
-    def start(
-        self,
-        capacity: float = float('inf'),
-        failing: int = -1,
-        error: str = 'jax',
-        alone: bool = False,
-    ) -> None:
-        """Begins a case: all counts are 0 and every budget is whole again, or of one image."""
-        from iqa_jax.data import labelling
-        from iqa_jax.tasks import feature_shards, score_pairs, train_setup
-        from iqa_jax.training import scoring
-
-        self.__init__()
-        self.capacity, self.failing, self.error = capacity, failing, error
-        for room in (labelling, feature_shards, score_pairs, train_setup, scoring):
-            room.AT_ONCE._pixels = 0 if alone else float('inf')
-
-    def install(self) -> None:
-        """Puts itself around every computation that may be halved, and every training step."""
-        from iqa_jax.runtime import memory
-        from iqa_jax.tasks import train
-
-        parts, program = memory.AtOnce.parts, train._program
-
-        def watched_parts(budget, compute, count, wanted, size):
-            def watched(first, last):
-                try:
-                    self.fail((last - first) * size[0] * size[1])
-                    return compute(first, last)
-                except Exception as error:
-                    if memory.is_exhausted(error):
-                        self.halved += last - first > 1
-                    raise
-
-            for first, last, part in parts(budget, watched, count, wanted, size):
-                if isinstance(part, memory.DoesNotFit):
-                    self.fit += self._fits(watched, first, last)
-                yield first, last, part
-
-        def watched_program(key):
-            model, tx, step = program(key)
-
-            def watched(*arguments):
-                self.fail(0)
-                return step(*arguments)
-
-            return model, tx, watched
-
-        memory.AtOnce.parts, train._program = watched_parts, watched_program
-        handler = standard_logging.Handler()
-        handler.emit = self._count
-        standard_logging.getLogger('absl').addHandler(handler)
-
-    def fail(self, pixels: int) -> None:
-        """Raises if the case says so for the next computation, of that many pixels."""
-        import jax
-
-        self.calls += 1
-        if pixels > self.capacity or self.calls - 1 == self.failing:
-            if self.error == 'memory':
-                raise MemoryError('Unable to allocate (injected)')
-            raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory (injected)')
-
-    def _fits(self, compute, first: int, last: int) -> bool:
-        """Whether what is about to be quarantined can be computed after all."""
-        from iqa_jax.runtime import memory
-
-        memory.release()
-        try:
-            compute(first, last)
-        except Exception as error:
-            if not memory.is_exhausted(error):
-                raise
-            return False
-        return True
-
-    def _count(self, record) -> None:
-        self.lines += 'at once: it goes on with' in record.getMessage()
 
 
 def prepare(folder: pathlib.Path, rng) -> None:

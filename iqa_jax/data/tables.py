@@ -54,7 +54,10 @@ def read(path: str | Path) -> tuple[Table, dict]:
 def write(
     path: str | Path, columns: Table, meta: dict | None = None, fingerprint: str = ''
 ) -> None:
-    """Commits a table atomically; the suffix (.parquet or .csv) chooses the format."""
+    """Commits a table atomically; the suffix (.parquet or .csv) chooses the format.
+
+    The metadata is that of the sidecar. A Parquet file has a copy of it for other programs.
+    """
     path = as_path(path)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:

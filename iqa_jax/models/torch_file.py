@@ -174,6 +174,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             return {name: _array(name, tensor, raw) for name, tensor in state.items()}
         except (ValueError, RuntimeError, zipfile.BadZipFile) as error:
             raise ValueError(f'{path}: {error}') from error
+        except EOFError as error:  # of a member that the zip declares longer than the file is
+            raise ValueError(f'{path}: the weight file ends too early') from error
 
 
 def _array(name: str, tensor: _Tensor, raw: dict[str, memoryview]) -> np.ndarray:

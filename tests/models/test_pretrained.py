@@ -246,6 +246,16 @@ def test_a_truncated_file_is_a_sentence(fake_torch, tmp_path, write):
             torch_file.read_state_dict(tmp_path / 'm.pth')
 
 
+def test_a_member_that_is_declared_longer_than_the_file_is_a_sentence(fake_torch, tmp_path):
+    write_zip(tmp_path / 'm.pth', {'a.weight': np.ones((4, 4, 3, 3))})
+    data = bytearray((tmp_path / 'm.pth').read_bytes())
+    record = data.rindex(b'PK\1\2')  # of the last member, in the directory at the end
+    data[record + 20 : record + 28] = struct.pack('<II', 10**6, 10**6)  # stored and real size
+    (tmp_path / 'm.pth').write_bytes(data)
+    with pytest.raises(ValueError, match=r'm\.pth: the weight file ends too early'):
+        torch_file.read_state_dict(tmp_path / 'm.pth')
+
+
 def torchvision_resnet18(rng):
     """Random tensors under torchvision's names and in its layouts."""
     arrays = {'conv1.weight': rng.normal(size=(64, 3, 7, 7))}
