@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterator
 
 import drill
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fuzz import WORDS, Fuzz
 
 SECONDS = 5.0  # of this process's processor
@@ -49,11 +51,14 @@ def tables_of(fuzz: Fuzz) -> dict[str, tuple[int, Callable]]:
     }  # fmt: skip
     tables.write(fuzz.folder / 'whole.parquet', small, {'columns': {'mos': {}}})
     whole = (fuzz.folder / 'whole.parquet').read_bytes()
+    theirs = pa.table([*small.values(), small['mos']], names=[*small, 'gmsd'])
+    pq.write_table(theirs, fuzz.folder / 'theirs.parquet')
+    foreign = (fuzz.folder / 'theirs.parquet').read_bytes()  # nothing but Arrow looks at it
     names, scores = [*manifest.COLUMNS], ['image_id', 'mos', 'gmsd', 'split']
     ids = small['image_id']
 
     def parquet() -> pathlib.Path:
-        return fuzz.file('t.parquet', fuzz.broken(whole))
+        return fuzz.file('t.parquet', fuzz.broken(fuzz.one([whole, foreign])))
 
     def stream(path: pathlib.Path) -> None:
         table = score_stream.Table(path, content_column=fuzz.one([None, 'content', 'file']))

@@ -47,6 +47,8 @@ class Table:
     def __post_init__(self):
         if not self.in_memory:
             tables.is_foreign(self.where)
+        with _explained(self.name):
+            tables.check_names(self.schema.names)
         given = [self.id_column, *([self.content_column] if self.content_column else [])]
         if missing := [name for name in given if name not in self.schema.names]:
             raise ValueError(
@@ -284,4 +286,4 @@ class _explained:
         if isinstance(error, FileNotFoundError):
             raise ValueError(f'There is no file {self._name}.') from error
         if isinstance(error, pa.ArrowException | OSError):
-            raise ValueError(f'{self._name} is not a readable table: {error}.') from error
+            raise tables.unreadable(self._name, error) from error

@@ -1,5 +1,6 @@
 """Tables in Parquet or CSV: in memory a plain dict of equal-length NumPy columns."""
 
+import collections
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iqa_jax.runtime import artifacts, foreign, paths
@@ -18,7 +20,10 @@ Table = dict[str, np.ndarray]
 ID_COLUMNS = ('image_id', 'ref_id')  # and image_id_best of a pair, ref_id_worst, ...
 # Twice in the footer of our Parquet files, so that no flipped bit hides both.
 MARK = b'written by iqa_jax, digest in .meta.json'
-TEXT_COLUMNS = ('file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'content', 'database')
+TEXT_COLUMNS = (
+    'file', 'sha256', 'ref_file', 'ref_sha256', 'split', 'content', 'database', 'reference',
+    'distorted',
+)  # fmt: skip
 
 
 def read(path: str | Path) -> tuple[Table, dict]:
@@ -40,15 +45,29 @@ def read(path: str | Path) -> tuple[Table, dict]:
         if path.suffix == '.parquet':
             # No threads: one of pyarrow's that still lets go of Python's bytes while the process
             # ends aborts it.
-            table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-            columns = {name: _to_numpy(table[name]) for name in table.column_names}
-            return columns, meta
+            file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+            table = file.read(use_threads=False)
+            check_names(table.column_names)
+            names = table.column_names
+            return {name: _to_numpy(table[name], name, others) for name in names}, meta
         if path.suffix == '.csv':
             return _parse_csv(data.decode('utf-8-sig')), meta  # Excel marks UTF-8 by a BOM
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        said = ' '.join(str(error).split()).rstrip('.')
-        raise ValueError(f'{path} is not a readable table: {said}.') from error
+        raise unreadable(path, error) from error
     raise ValueError(f'{path} is not a table: use the suffix .parquet or .csv.')
+
+
+def check_names(names: list[str]) -> None:
+    """Raises pa.ArrowInvalid where two columns have one name, so that one would be dropped."""
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise pa.ArrowInvalid(f'{count} of its columns are called {name!r}; rename them')
+
+
+def unreadable(name: str | Path, error: Exception) -> ValueError:
+    """What says, in one line, that a file is not the table it should be."""
+    said = ' '.join(str(error).split()).rstrip('.')
+    return ValueError(f'{name} is not a readable table: {said}.')
 
 
 def write(
@@ -169,10 +188,26 @@ def _is_marked(file: Path) -> bool:
             return data.find(MARK, max(0, len(data) - 8 - length)) >= 0
 
 
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+def _to_numpy(column: pa.ChunkedArray, name: str, others: bool) -> np.ndarray:
+    if others and _is_text(name):  # as if it were read from a CSV
+        try:
+            column = pc.fill_null(_plain(column).cast(pa.string()), '')
+        except pa.ArrowException as error:
+            raise pa.ArrowInvalid(f'column {name} must hold text ({error})') from error
     if pa.types.is_string(column.type):
         return np.array(column.to_pylist(), object)
     return column.to_numpy()
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    fixed = pa.types.is_fixed_size_binary(column.type)
+    return column.cast(pa.binary()) if fixed else column
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith('_id') or name.startswith(ID_COLUMNS) or name in TEXT_COLUMNS
 
 
 def _to_arrow(column: np.ndarray) -> pa.Array:
@@ -188,6 +223,7 @@ def _parse_csv(text: str) -> Table:
     if not rows:
         raise csv.Error('it is empty')
     header, body = rows[0], rows[1:]
+    check_names(header)
     for number, row in enumerate(body, 2):
         if len(row) != len(header):
             raise csv.Error(f'line {number} has {len(row)} fields, the header {len(header)}')
@@ -196,7 +232,7 @@ def _parse_csv(text: str) -> Table:
 
 def _parse_column(name: str, values: list[str]) -> np.ndarray:
     """Numbers where every value is one, text otherwise; ids and file names stay text."""
-    if name.endswith('_id') or name.startswith(ID_COLUMNS) or name in TEXT_COLUMNS:
+    if _is_text(name):
         return np.array(values, object)
     for dtype in (np.int64, np.float64):
         try:

@@ -67,15 +67,16 @@ class MetricWriter:
             logging.info('%s: %d rows after step %d dropped.', self._path, dropped, step)
 
     def _set_aside(self, step: int, old: bytes) -> None:
-        said = '%s is missing or damaged: the rows up to step %d are not in the new one'
-        if not old:
-            logging.warning(f'{said}.', self._path, step)
-            return
-        digest = hashlib.sha256(old).hexdigest()[:8]
-        aside = self._path.with_name(f'{self._path.stem}.damaged_{digest}{self._path.suffix}')
-        artifacts.write(aside, old)
-        self._path.unlink(missing_ok=True)
-        logging.warning(f'{said}; what is left of it is %s.', self._path, step, aside)
+        said = (
+            f'{self._path} is missing or damaged: the rows up to step {step} are not in the new one'
+        )
+        if old:
+            digest = hashlib.sha256(old).hexdigest()[:8]
+            aside = self._path.with_name(f'{self._path.stem}.damaged_{digest}{self._path.suffix}')
+            artifacts.write(aside, old)
+            said += f'; what is left of it is {aside}'
+        artifacts.write(self._path, b'')  # a run that was at its last step adds no row
+        logging.warning('%s.', said)
 
     def close(self) -> None:
         """Flushes what TensorBoard's writer still holds."""

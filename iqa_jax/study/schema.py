@@ -132,14 +132,16 @@ def connect(path: str | Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[sqlite3.Connection]:
-    """Like `connect`; at the end of the block the file itself holds what was stored.
+    """Like `connect`; what the block stored is at its end in the file itself, not in its log alone.
 
-    SQLite moves it there from its log when the last connection closes, but would not say that the
-    disk failed at it. Raises sqlite3.OperationalError then; the log still holds everything.
+    But for what another program still reads. SQLite does the same when the last connection closes,
+    without a word if the disk fails at it. Raises sqlite3.OperationalError then; the log still
+    holds everything. No query of the block may be half read at its end.
     """
     with contextlib.closing(connect(path)) as db:
         yield db
-        db.execute('PRAGMA wal_checkpoint(PASSIVE)')
+        if db.total_changes:  # who only looked may have no right to write
+            db.execute('PRAGMA wal_checkpoint(PASSIVE)')
 
 
 def require_disk(folder: str | Path) -> None:

@@ -52,14 +52,25 @@ def open_page(people: dict, words: dict, workdir: Path) -> dict:
             )
         serving.serve(app, bound)
     finally:
-        with schema.opened(path) as db, schema.transaction(db):
-            status = administration.status(db)
-            schema.log(db, time.time(), None, 'page_closed', {'answers': status['answers']})
-        _say(
-            f'the rating page is closed; {status["answers"]:,} answers are stored, '
-            f'{status["missing"]:,} of {status["needed"]:,} ratings are missing'
-        )
+        status = _close(workdir)
     return {'missing': status['missing'], 'needed': status['needed'], 'quarantined': 0}
+
+
+def _close(workdir: Path) -> dict:
+    """Notes that the page is closed and says what it has collected."""
+    try:
+        with schema.said(workdir), schema.opened(workdir / schema.DATABASE) as db:
+            with schema.transaction(db):
+                status = administration.status(db)
+                schema.log(db, time.time(), None, 'page_closed', {'answers': status['answers']})
+            _say(
+                f'the rating page is closed; {status["answers"]:,} answers are stored, '
+                f'{status["missing"]:,} of {status["needed"]:,} ratings are missing'
+            )
+    except ValueError as error:
+        _say(str(error))  # as the program ends with what a stop says
+        raise
+    return status
 
 
 def _announce(page: str, state: str) -> None:

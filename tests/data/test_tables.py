@@ -95,8 +95,57 @@ def test_a_foreign_parquet_with_a_damaged_page_is_a_sentence(tmp_path):
     pq.write_table(pa.table({'image_id': [str(n) for n in range(100)]}), path)
     data = path.read_bytes()
     path.write_bytes(data[:4] + bytes(40) + data[44:])
-    with pytest.raises(ValueError, match=r'theirs\.parquet is not a readable table: .*[^.\n]\.$'):
+    one_line = r'theirs\.parquet is not a readable table: .*[^.\n]\.$'
+    with pytest.raises(ValueError, match=one_line):
         tables.read(path)
+    with pytest.raises(ValueError, match=one_line):
+        list(score_stream.Table(path).batches([], 10))
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        pa.array([b'1', b'2']),
+        pa.array([b'1', b'2'], pa.binary(1)),
+        pa.array(['1', '2'], pa.large_string()),
+        pa.array(['1', '2']).dictionary_encode(),
+        pa.array([1, 2]),
+        pa.array([1.0, 2.0]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_text_of_a_foreign_parquet_is_text_whatever_its_type(tmp_path, values):
+    path = tmp_path / 'theirs.parquet'
+    pq.write_table(pa.table({'image_id': values, 'file': values}), path)
+    columns = manifest.read(path)
+    assert columns['image_id'].tolist() == ['1', '2']
+    assert columns['file'].tolist() == [str(tmp_path / '1'), str(tmp_path / '2')]
+
+
+@pytest.mark.parametrize(
+    'values', [pa.array([['1']]), pa.array([{'a': 1}]), pa.array([b'\xff'])], ids=str
+)
+def test_what_cannot_be_text_or_a_number_is_a_sentence(tmp_path, values):
+    path = tmp_path / 'theirs.parquet'
+    pq.write_table(pa.table({'image_id': ['1'], 'file': values}), path)
+    with pytest.raises(ValueError, match=r'theirs\.parquet .*: column file must hold text'):
+        manifest.read(path)
+    asked = {'mine': {'scores': str(path), 'column': 'mos', 'higher_is_better': True}}
+    pq.write_table(pa.table({'image_id': ['1'], 'mos': values}), path)
+    with pytest.raises(ValueError, match=r'Column mos of .*theirs\.parquet is not of numbers'):
+        score_columns.oriented(np.array(['1'], object), asked, score_columns.opened(asked))
+
+
+@pytest.mark.parametrize('suffix', ['csv', 'parquet'])
+def test_two_columns_of_one_name_are_a_sentence(tmp_path, suffix):
+    path = tmp_path / f'theirs.{suffix}'
+    if suffix == 'csv':
+        path.write_text('image_id,mos,mos\na,1,2\n')
+    else:
+        pq.write_table(pa.table([['a'], [1.0], [2.0]], names=['image_id', 'mos', 'mos']), path)
+    for read in (tables.read, score_stream.Table):
+        with pytest.raises(ValueError, match=r"theirs\..*: 2 of its columns are called 'mos'; "):
+            read(path)
 
 
 def test_no_flipped_bit_of_a_parquet_table_without_its_sidecar_is_used(tmp_path):

@@ -252,7 +252,9 @@ def test_a_member_that_is_declared_longer_than_the_file_is_a_sentence(fake_torch
     record = data.rindex(b'PK\1\2')  # of the last member, in the directory at the end
     data[record + 20 : record + 28] = struct.pack('<II', 10**6, 10**6)  # stored and real size
     (tmp_path / 'm.pth').write_bytes(data)
-    with pytest.raises(ValueError, match=r'm\.pth: the weight file ends too early'):
+    # Later versions of Python see it by themselves.
+    sentence = r'm\.pth: (the weight file ends too early|Overlapped entries)'
+    with pytest.raises(ValueError, match=sentence):
         torch_file.read_state_dict(tmp_path / 'm.pth')
 
 

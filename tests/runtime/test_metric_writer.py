@@ -50,12 +50,13 @@ def test_a_log_that_is_not_the_one_of_the_checkpoint_is_set_aside_and_said(tmp_p
     assert log.read_bytes() == whole
     log.write_bytes(whole.replace(b'0.25', b'0.35'))  # still a row
     writer.rewind(1, mark)
-    assert not log.exists()
+    assert log.read_bytes() == b''
     (aside,) = tmp_path.glob('metrics.damaged_*.jsonl')
     assert b'0.35' in aside.read_bytes()
     assert f'{log} is missing or damaged: the rows up to step 1' in caplog.text
     caplog.clear()
-    writer.rewind(1, mark)  # it is missing now
+    log.unlink()
+    writer.rewind(1, mark)
     assert 'is missing or damaged' in caplog.text
     writer.write(2, {'loss': 0.5})
     assert [row['step'] for row in rows(tmp_path)] == [2]

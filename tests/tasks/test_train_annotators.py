@@ -122,6 +122,21 @@ def test_a_restart_remembers_what_em_has_seen(data, tmp_path, monkeypatch, caplo
     assert whole == cut
 
 
+def test_a_training_at_its_last_step_ends_without_its_record_and_with_a_damaged_log(
+    data, tmp_path, caplog
+):
+    data()
+    folder, log = tmp_path / 'out', tmp_path / 'out/metrics.jsonl'
+    train.run(config(tmp_path), folder)
+    rates = artifacts.read(folder / 'annotators.csv')
+    (folder / 'stage.json').unlink()
+    log.write_bytes(bytes(log.stat().st_size))
+    train.run(config(tmp_path), folder)
+    assert f'{log} is missing or damaged: the rows up to step 3' in caplog.text
+    assert artifacts.read(folder / 'annotators.csv') == rates
+    assert artifacts.read(log) == b''
+
+
 @pytest.mark.parametrize('simulated', [False, True])
 def test_annotators_are_compared_with_opinions_where_there_are_some(data, tmp_path, simulated):
     scores = data(with_mos=True, simulated=simulated)

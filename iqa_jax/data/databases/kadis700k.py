@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from iqa_jax.data import tables
 from iqa_jax.data.databases import layout
 
 LEVELS = np.arange(1, 6)
@@ -93,7 +94,7 @@ def _scores(path: Path, names: list[str]) -> tuple[dict, dict]:
         # The file has 8 million cells; as Python text they would fill a gigabyte.
         table = csv.read_csv(path)
     except pa.ArrowException as error:
-        raise ValueError(f'{path} is not a readable CSV: {error}.') from error
+        raise tables.unreadable(path, error) from error
     known = {re.sub(r'[\s_-]', '', name.casefold()): name for name in table.column_names}
     chosen = {SCORES[key]: name for key, name in known.items() if key in SCORES}
     if not {'distim', 'refim'} <= set(known) or not chosen:
