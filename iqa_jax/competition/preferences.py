@@ -96,7 +96,7 @@ def from_votes(
     votes_unpaired (of a rater who saw the partner image in no pair). Raises ValueError.
     """
     tables.require(votes, ['rater_id', 'image_id', 'vote'], 'the votes table')
-    value = np.asarray(votes['vote'], np.float64)
+    value = np.asarray(tables.numbers(votes['vote'], 'vote', 'the votes table'), np.float64)
     usable = (value >= 0) & (value <= 100)
     left_out = _bad(votes, ('image_id',), value, usable, 'a vote', '0..100')
     kept = tables.select(votes, usable)

@@ -54,10 +54,21 @@ def complete(columns: tables.Table, where: str | Path) -> tables.Table:
             result[name] = columns['image_id'].astype(object)
         else:
             result[name] = np.full(n, _DEFAULTS[name], dtype)
+    for name in (*_PATHS, 'split'):
+        result[name] = _texts(result[name], f'{where}: column {name}')
     unknown = set(result['split'].tolist()) - {'train', 'val', 'test', 'pool'}
     if unknown:
-        raise ValueError(f'{where} has split {sorted(unknown)[0]!r}; use train, val, test or pool.')
+        raise ValueError(f'{where} has split {min(unknown)!r}; use train, val, test or pool.')
     return result
+
+
+def _texts(column: np.ndarray, where: str) -> np.ndarray:
+    """A column of text, '' where there is none."""
+    column = np.array(['' if value is None else value for value in column], object)
+    for value in column:
+        if not isinstance(value, str):
+            raise ValueError(f'{where} has {value!r}, which is no text; write text.')
+    return column
 
 
 def _converted(column: np.ndarray, dtype: type, where: str) -> np.ndarray:

@@ -106,10 +106,5 @@ def _column(ids: np.ndarray, column: dict, score_tables: Tables) -> np.ndarray:
     there = np.array([image_id in known for image_id in ids.tolist()], bool)
     values = np.full(len(ids), np.nan, np.float32)
     joined = tables.join(ids[there], table, [name], path)[name]
-    try:
-        values[there] = joined
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f'Column {name} of {path} is not of numbers ({error}); name another column.'
-        ) from error
+    values[there] = tables.numbers(joined, name, path)
     return values * np.float32(1 if higher else -1)

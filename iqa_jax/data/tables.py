@@ -1,6 +1,7 @@
 """Tables in Parquet or CSV: in memory a plain dict of equal-length NumPy columns."""
 
 import collections
+import contextlib
 import csv
 import io
 import json
@@ -10,7 +11,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iqa_jax.runtime import artifacts, foreign, paths
@@ -49,7 +49,7 @@ def read(path: str | Path) -> tuple[Table, dict]:
             table = file.read(use_threads=False)
             check_names(table.column_names)
             names = table.column_names
-            return {name: _to_numpy(table[name], name, others) for name in names}, meta
+            return {name: _to_numpy(table[name], name) for name in names}, meta
         if path.suffix == '.csv':
             return _parse_csv(data.decode('utf-8-sig')), meta  # Excel marks UTF-8 by a BOM
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
@@ -60,7 +60,7 @@ def read(path: str | Path) -> tuple[Table, dict]:
 def check_names(names: list[str]) -> None:
     """Raises pa.ArrowInvalid where two columns have one name, so that one would be dropped."""
     for name, count in collections.Counter(names).items():
-        if count > 1:
+        if name and count > 1:  # columns without a name, as Excel leaves them, cannot be asked for
             raise pa.ArrowInvalid(f'{count} of its columns are called {name!r}; rename them')
 
 
@@ -123,6 +123,22 @@ def require(columns: Table, names: list[str] | tuple[str, ...], where: str | Pat
         raise ValueError(
             f'{where} has no column {", ".join(missing)}; it has {", ".join(columns)}.'
         )
+
+
+def numbers(column: np.ndarray, name: str, where: str | Path) -> np.ndarray:
+    """A column of numbers [N], as it is where its type is one of numbers.
+
+    Raises a ValueError that names column and table for times, text that is no number, and lists.
+    """
+    if column.dtype.kind in 'biuf':
+        return column
+    try:
+        if column.dtype.kind in 'mM':
+            raise TypeError('it holds times')
+        return column.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        said = f'Column {name} of {where} is not of numbers ({error}); name another column.'
+        raise ValueError(said) from error
 
 
 def select(columns: Table, rows: np.ndarray) -> Table:
@@ -188,22 +204,24 @@ def _is_marked(file: Path) -> bool:
             return data.find(MARK, max(0, len(data) - 8 - length)) >= 0
 
 
-def _to_numpy(column: pa.ChunkedArray, name: str, others: bool) -> np.ndarray:
-    if others and _is_text(name):  # as if it were read from a CSV
-        try:
-            column = pc.fill_null(_plain(column).cast(pa.string()), '')
-        except pa.ArrowException as error:
-            raise pa.ArrowInvalid(f'column {name} must hold text ({error})') from error
+def _to_numpy(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    if name in ID_COLUMNS and pa.types.is_nested(column.type):
+        raise pa.ArrowInvalid(f'column {name} holds {column.type}; write text')
+    if _is_text(name):
+        with contextlib.suppress(pa.ArrowException):  # who needs it as text will miss it
+            column = _text_of_bytes(column)
     if pa.types.is_string(column.type):
         return np.array(column.to_pylist(), object)
     return column.to_numpy()
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    fixed = pa.types.is_fixed_size_binary(column.type)
-    return column.cast(pa.binary()) if fixed else column
+def _text_of_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text, as some programs write it, in a column that is only called bytes."""
+    kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        column = column.cast(pa.binary())
+    is_bytes = pa.types.is_binary(column.type) or pa.types.is_large_binary(kind)
+    return column.cast(pa.string()) if is_bytes or pa.types.is_binary_view(kind) else column
 
 
 def _is_text(name: str) -> bool:

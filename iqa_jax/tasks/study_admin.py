@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa_jax.data import tables
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, signals
 from iqa_jax.study import administration, collected, exports, schema
 
 EXPORTS = (
@@ -68,7 +68,8 @@ def _close(workdir: Path) -> dict:
                 f'{status["missing"]:,} of {status["needed"]:,} ratings are missing'
             )
     except ValueError as error:
-        _say(str(error))  # as the program ends with what a stop says
+        if signals.heard():  # the program then ends with the sentence of a stop
+            _say(str(error).rstrip('.'))
         raise
     return status
 

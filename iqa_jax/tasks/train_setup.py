@@ -75,6 +75,7 @@ def _targets(rows: tables.Table, database: dict, config: dict) -> tuple[np.ndarr
     if database['scores']:
         scores, meta = tables.read(where)
         found = tables.join(rows['image_id'], scores, list(config['targets']), where)
+        found = {name: tables.numbers(column, name, where) for name, column in found.items()}
         given = database.get(train_checks.DIRECTIONS, {})
         targets = np.stack(
             [

@@ -1,5 +1,6 @@
 """Tables: round trips, foreign CSV, joins, damage."""
 
+import datetime
 import subprocess
 import sys
 
@@ -108,9 +109,8 @@ def test_a_foreign_parquet_with_a_damaged_page_is_a_sentence(tmp_path):
         pa.array([b'1', b'2']),
         pa.array([b'1', b'2'], pa.binary(1)),
         pa.array(['1', '2'], pa.large_string()),
+        pa.array([b'1', b'2'], pa.large_binary()),
         pa.array(['1', '2']).dictionary_encode(),
-        pa.array([1, 2]),
-        pa.array([1.0, 2.0]),
     ],
     ids=lambda values: str(values.type),
 )
@@ -123,17 +123,36 @@ def test_text_of_a_foreign_parquet_is_text_whatever_its_type(tmp_path, values):
 
 
 @pytest.mark.parametrize(
-    'values', [pa.array([['1']]), pa.array([{'a': 1}]), pa.array([b'\xff'])], ids=str
+    'value', [['1'], {'a': 1}, b'\xff', datetime.time(1)], ids=('list', 'struct', 'bytes', 'time')
 )
-def test_what_cannot_be_text_or_a_number_is_a_sentence(tmp_path, values):
-    path = tmp_path / 'theirs.parquet'
-    pq.write_table(pa.table({'image_id': ['1'], 'file': values}), path)
-    with pytest.raises(ValueError, match=r'theirs\.parquet .*: column file must hold text'):
-        manifest.read(path)
+def test_what_is_no_text_and_no_number_is_a_sentence(tmp_path, value):
+    path, values = tmp_path / 'theirs.parquet', pa.array([value])
+    pq.write_table(pa.table({'image_id': ['1'], 'file': values, 'mos': values}), path)
+    assert tables.read(path)[0]['image_id'].tolist() == ['1']
     asked = {'mine': {'scores': str(path), 'column': 'mos', 'higher_is_better': True}}
-    pq.write_table(pa.table({'image_id': ['1'], 'mos': values}), path)
     with pytest.raises(ValueError, match=r'Column mos of .*theirs\.parquet is not of numbers'):
         score_columns.oriented(np.array(['1'], object), asked, score_columns.opened(asked))
+    pq.write_table(pa.table({'image_id': ['1'], 'file': values}), path)
+    with pytest.raises(ValueError, match=r'theirs\.parquet: column file has .* is no text'):
+        manifest.read(path)
+    if isinstance(value, list | dict):
+        pq.write_table(pa.table({'image_id': values}), path)
+        with pytest.raises(ValueError, match=r'theirs\.parquet .*: column image_id holds'):
+            manifest.read(path)
+
+
+def test_numbers_stay_what_they_are_and_times_are_none():
+    for column in (np.array([1, 2]), np.array([0.5], np.float32), np.array([True])):
+        assert tables.numbers(column, 'mos', 'x.csv') is column
+    assert tables.numbers(np.array(['1', 2.5], object), 'mos', 'x.csv').tolist() == [1, 2.5]
+    with pytest.raises(ValueError, match=r'Column mos of x\.csv is not of numbers'):
+        tables.numbers(np.array(['2020-01-01'], 'M8[s]'), 'mos', 'x.csv')
+
+
+def test_columns_without_a_name_are_left_alone(tmp_path):
+    path = tmp_path / 'excel.csv'
+    path.write_text('image_id,mos,,\na,1,,\n')
+    assert tables.read(path)[0]['mos'].tolist() == [1]
 
 
 @pytest.mark.parametrize('suffix', ['csv', 'parquet'])

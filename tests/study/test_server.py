@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import string
 import threading
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip('starlette')
 
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, signals
 from iqa_jax.study import bodies, schema, server, serving, texts
+from iqa_jax.tasks import study_admin
 
 
 @pytest.fixture
@@ -290,3 +292,18 @@ def test_a_page_is_for_this_machine_and_says_why_it_cannot_open():
     with pytest.raises(ValueError, match='host'):
         serving.listen('192.0.2.1', 0)
     assert serving.is_local('127.0.0.1') and not serving.is_local('0.0.0.0')
+
+
+def test_a_page_that_is_told_to_stop_says_what_went_wrong_as_it_closed(
+    tmp_path, monkeypatch, capsys
+):
+    path = studies.make(tmp_path / 'study') / 'study.sqlite'
+    study_admin._close(tmp_path / 'study')
+    assert capsys.readouterr().err.startswith('study: the rating page is closed; 0 answers are')
+    path.unlink()
+    sentence = f'There is no study {path}; create it with config.serve=page.'
+    for heard, said in ((0, ''), (signal.SIGTERM, f'study: {sentence}\n')):
+        monkeypatch.setattr(signals, '_heard', heard)
+        with pytest.raises(ValueError, match='There is no study'):
+            study_admin._close(tmp_path / 'study')
+        assert capsys.readouterr().err == said

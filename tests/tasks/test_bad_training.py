@@ -176,3 +176,12 @@ def test_a_damaged_image_ends_training_by_name_and_leaves_no_thread(smoke, tmp_p
         train.run(config, tmp_path / 'out')
     assert columns['file'][row] in str(error.value) and 'SHA-256 differs' in str(error.value)
     assert not [t for t in threading.enumerate() if 'grain' in t.name]
+
+
+def test_a_target_that_is_no_number_is_named(tmp_path):
+    path = tmp_path / 'scores.csv'
+    path.write_text('image_id,mine\na,x\n')
+    rows = {'image_id': np.array(['a'], object)}
+    database = {'scores': str(path), 'manifest': '', train_checks.DIRECTIONS: {'mine': False}}
+    with pytest.raises(ValueError, match=r'Column mine of .*scores\.csv is not of numbers'):
+        train_setup._targets(rows, database, {'targets': ('mine',), 'loss': 'mse'})
