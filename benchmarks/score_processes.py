@@ -1,7 +1,7 @@
-"""Scoring by two processes of one thread against one process of two, and how soon training begins.
+"""Scoring by two processes of one thread against one process of two, and how soon runs begin.
 
     python benchmarks/score_processes.py score      # throughput, ratio; bar: 0.9
-    python benchmarks/score_processes.py startup    # seconds to the first trained batch; bar: 20
+    python benchmarks/score_processes.py startup    # seconds to the first batch; bar: 20
 
 `score` runs `iqa_jax.main` on `--many` and on `--few` JPEG files of 512x384 through
 EfficientNet-Lite0 with random weights; the difference of the times is that of scoring alone,
@@ -10,9 +10,10 @@ without start and compilation. Both sides have two cores: one process, and
 times; medians of images per second and their ratio are printed, and the same per second of
 processor time, which a busy machine changes less.
 
-`startup` is the time from the start of the command to the first line of metrics.jsonl, which step 1
-writes, of configs/train_proxies.py without its ImageNet weights: with an empty compilation cache
-and with a full one, and the processor time up to then.
+`startup` is the time from the start of the command to its first batch, and the processor time up to
+then, with an empty compilation cache and with a full one. Training: the first line of
+metrics.jsonl, which step 1 writes, of configs/train_proxies.py without its ImageNet weights.
+Scoring: the first shard, of 8 of the same pictures and by the same model as above.
 """
 
 import argparse
@@ -121,37 +122,47 @@ def score(few: int, many: int, repeats: int) -> dict:
 
 
 def startup(repeats: int) -> dict:
-    """Median (seconds, processor seconds) to the first trained batch by state of the cache."""
-    found: dict[str, list[np.ndarray]] = {'empty cache': [], 'full cache': []}
+    """Median (seconds, processor seconds) to the first batch by task and state of the cache."""
+    found: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         base = pathlib.Path(scratch)
+        make_model(base / 'model')
+        make_pictures(base / 'pictures', 8, 8)
         subprocess.run(
             [sys.executable, '-m', 'iqa_jax.main', '--config=configs/make_data.py:smoke',
              '--config.size=(192, 256)', f'--config.metrics={METRICS}', f'--workdir={base}/data'],
             cwd=ROOT, env=environment(base / 'data_cache'), check=True,
         )  # fmt: skip
+        training = ['--config=configs/train_proxies.py', f'--config.targets={METRICS}',
+                    '--config.init_from=', '--config.log_steps=1']  # fmt: skip
+        scoring = ['--config=configs/score.py', '--config.splits=("pool",)',
+                   '--config.manifest=pictures/few.csv', '--config.shard_size=8']  # fmt: skip
+        runs = {'training': (training, 'metrics.jsonl'), 'scoring': (scoring, 'shards/*')}
         for number in range(repeats):
-            cache = base / f'cache_{number}'
-            for label in found:
-                workdir = base / f'{label.partition(" ")[0]}_{number}'
-                found[label].append(first_batch(base, workdir, cache))
-                print(f'{label}: {found[label][-1]} s', flush=True)
+            for task, (arguments, written) in runs.items():
+                for state in ('empty', 'full'):
+                    workdir = base / f'{task}_{state}_{number}'
+                    taken = first_batch(
+                        [*arguments, f'--config.root={base}', f'--workdir={workdir}'],
+                        workdir, written, base / f'cache_{task}_{number}',
+                    )  # fmt: skip
+                    print(f'{task}, {state} cache: {taken} s', flush=True)
+                    found.setdefault(f'{task}, {state} cache', []).append(taken)
     return {label: np.median(times, axis=0).round(1).tolist() for label, times in found.items()}
 
 
-def first_batch(base: pathlib.Path, workdir: pathlib.Path, cache: pathlib.Path) -> np.ndarray:
-    """(Seconds, processor seconds) until step 1 is in metrics.jsonl; the run is then ended."""
+def first_batch(
+    arguments: list[str], workdir: pathlib.Path, written: str, cache: pathlib.Path
+) -> np.ndarray:
+    """(Seconds, processor seconds) until such a file of the run is there; it is then ended."""
     begin, used = time.monotonic(), processor_seconds()
     child = subprocess.Popen(
-        [sys.executable, '-m', 'iqa_jax.main', '--config=configs/train_proxies.py',
-         f'--config.root={base}', f'--config.targets={METRICS}', '--config.init_from=',
-         '--config.log_steps=1', f'--workdir={workdir}'],
+        [sys.executable, '-m', 'iqa_jax.main', *arguments],
         cwd=ROOT, env=environment(cache), stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    metrics = workdir / 'metrics.jsonl'
-    while not (metrics.exists() and metrics.stat().st_size):
+    while not any(workdir.glob(written)):
         if child.poll() is not None:
-            raise SystemExit('The training ended before its first step.')
+            raise SystemExit('The run ended before its first batch.')
         time.sleep(0.05)
     seconds = time.monotonic() - begin
     child.kill()

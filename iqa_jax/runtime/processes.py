@@ -5,9 +5,11 @@ the others live and hears signals meanwhile. A collective does neither.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import pickle
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from iqa_jax.runtime.watch import Watch, on_abort
 JOIN_SECONDS = 300
 # JAX's heartbeats, which abort, are slower than ours, which name the dead.
 HEARTBEAT_SECONDS = 100
+_TAKEN = 'Process 0 cannot listen at {}: the port is taken; choose another.'
 _WAIT_MS = 1000  # a signal is heard that late
 _numbers = itertools.count()
 _told: list[str] = []  # keys of this process that somebody may still have to read
@@ -47,6 +50,8 @@ def initialize(
     if not distributed:
         return
     where = coordinator_address or 'the coordinator'
+    if process_id == 0 and coordinator_address:
+        _require_free(coordinator_address)
     start = time.monotonic()
     on_abort(lambda: _refuse(where, num_processes, time.monotonic() - start))
     try:
@@ -64,9 +69,7 @@ def initialize(
         ) from error
     except jax.errors.JaxRuntimeError as error:
         if 'start RPC server' in str(error):
-            raise ValueError(
-                f'Process 0 cannot listen at {where}: the port is taken; choose another.'
-            ) from error
+            raise ValueError(_TAKEN.format(where)) from error
         raise ValueError(f'The processes cannot join at {where}: {error}.') from error
     known = _state()
     _watch = Watch(known.client, known.coordinator_address, known.process_id, known.num_processes)
@@ -74,6 +77,21 @@ def initialize(
     # The first collective has half a minute to find all processes, later ones have no limit: here
     # they are together still.
     multihost_utils.sync_global_devices('joined')
+
+
+def _require_free(address: str) -> None:
+    """Raises a ValueError for a port that is taken: JAX's service may break the process there."""
+    port = address.rpartition(':')[2]
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as JAX's has it
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            probe.bind(('', int(port)))
+        except (OSError, ValueError, OverflowError) as error:  # of others JAX says what is wrong
+            if getattr(error, 'errno', None) == errno.EADDRINUSE:
+                raise ValueError(_TAKEN.format(address)) from error
 
 
 def end(code: int, sentence: str) -> None:

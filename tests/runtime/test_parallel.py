@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import parallel, processes
 
 PROGRAM = pathlib.Path(__file__).with_name('parallel_program.py')
 LAYOUTS = {'one': (1, 1), 'four': (1, 4), 'two_by_two': (2, 2)}  # processes, devices of each
@@ -148,3 +148,15 @@ def test_unplaced_state_is_placed_and_single_process_defaults():
     parallel.barrier('alone')
     parallel.check_same(3, 'nothing')
     assert parallel.local_rows(8) == slice(0, 8)
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', ''])
+def test_a_taken_port_is_a_sentence_before_jax_sees_it(host):
+    with socket.socket() as taken:
+        taken.bind((host, 0))
+        taken.listen()
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        with pytest.raises(ValueError, match=f'cannot listen at {address}: the port is taken; '):
+            parallel.initialize(True, address, 2, 0)
+    for free in (address, 'localhost', 'localhost:x', 'localhost:99999999'):
+        processes._require_free(free)
