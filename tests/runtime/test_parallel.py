@@ -29,13 +29,13 @@ def start(folder: pathlib.Path, devices: int, *cluster: object) -> subprocess.Po
 def runs(tmp_path_factory):
     """{layout: [(report, state) of every process]}; all processes of all layouts run at once."""
     folders, children = {}, []
-    for name, (processes, devices) in LAYOUTS.items():
+    for name, (count, devices) in LAYOUTS.items():
         folders[name] = tmp_path_factory.mktemp(name)
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             address = f'127.0.0.1:{free.getsockname()[1]}'
-        for i in range(processes):
-            cluster = (address, processes, i) if processes > 1 else ()
+        for i in range(count):
+            cluster = (address, count, i) if count > 1 else ()
             children.append(start(folders[name], devices, *cluster))
     try:
         codes = [child.wait(timeout=240) for child in children]
@@ -84,10 +84,10 @@ def test_donated_and_compiled_once(runs, layout):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_a_placed_batch_trains_what_a_host_batch_trains_without_a_copy(runs, layout):
-    processes, devices = LAYOUTS[layout]
+    count, devices = LAYOUTS[layout]
     for report, _ in runs[layout]:
         placed = report['placed']
-        assert placed['shape'] == [devices, 16 // (processes * devices), 12, 12, 3]
+        assert placed['shape'] == [devices, 16 // (count * devices), 12, 12, 3]
         assert placed['again']
         assert placed['equal'] and all(placed['equal'])
 
