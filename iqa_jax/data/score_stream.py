@@ -246,6 +246,7 @@ def _check_size(rows: int, name: str) -> None:
 
 def _of_parquet(file, names, size, share, name):
     part, parts = share
+    tables.check_rows(file.metadata)
     rows = np.array([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)], int)
     _check_size(int(rows.sum()), name)
     groups = np.arange(part, len(rows), parts)
@@ -285,5 +286,5 @@ class _explained:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, FileNotFoundError):
             raise ValueError(f'There is no file {self._name}.') from error
-        if isinstance(error, pa.ArrowException | OSError):
+        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             raise tables.unreadable(self._name, error) from error

@@ -46,6 +46,7 @@ def read(path: str | Path) -> tuple[Table, dict]:
             # No threads: one of pyarrow's that still lets go of Python's bytes while the process
             # ends aborts it.
             file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+            check_rows(file.metadata)
             table = file.read(use_threads=False)
             check_names(table.column_names)
             names = table.column_names
@@ -62,6 +63,22 @@ def check_names(names: list[str]) -> None:
     for name, count in collections.Counter(names).items():
         if name and count > 1:  # columns without a name, as Excel leaves them, cannot be asked for
             raise pa.ArrowInvalid(f'{count} of its columns are called {name!r}; rename them')
+
+
+def check_rows(footer: pq.FileMetaData) -> None:
+    """Raises pa.ArrowInvalid for a footer that contradicts itself about the number of rows.
+
+    Arrow reserves memory for what is declared: one damaged byte would be gigabytes.
+    """
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    flat = [
+        i for i in range(footer.num_columns) if not footer.schema.column(i).max_repetition_level
+    ]
+    for group in groups:
+        if any(group.column(i).num_values != group.num_rows for i in flat):
+            raise pa.ArrowInvalid(f'its columns do not have the {group.num_rows} rows it declares')
+    if sum(group.num_rows for group in groups) != footer.num_rows:
+        raise pa.ArrowInvalid(f'its parts do not have the {footer.num_rows} rows it declares')
 
 
 def unreadable(name: str | Path, error: Exception) -> ValueError:

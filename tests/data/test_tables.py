@@ -1,6 +1,7 @@
 """Tables: round trips, foreign CSV, joins, damage."""
 
 import datetime
+import itertools
 import subprocess
 import sys
 
@@ -101,6 +102,27 @@ def test_a_foreign_parquet_with_a_damaged_page_is_a_sentence(tmp_path):
         tables.read(path)
     with pytest.raises(ValueError, match=one_line):
         list(score_stream.Table(path).batches([], 10))
+
+
+def test_a_footer_that_contradicts_itself_is_refused_before_memory_is_reserved(tmp_path):
+    path = tmp_path / 'theirs.parquet'
+    pq.write_table(pa.table({'image_id': ['a', 'b', 'c'], 'mos': [1.0, 2.0, 3.0]}), path)
+    data, refused = path.read_bytes(), 0
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], 'little')
+    for at, bit in itertools.product(range(begin, len(data) - 8), range(8)):
+        changed = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+        try:
+            footer = pq.read_metadata(pa.BufferReader(changed))
+            rows = footer.num_rows, footer.row_group(0).num_rows
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            continue
+        if rows != (3, 3):
+            path.write_bytes(changed)
+            for read in (tables.read, lambda path: score_stream.Table(path).load(['mos'])):
+                with pytest.raises(ValueError, match=r'theirs\.parquet .*rows it declares\.'):
+                    read(path)
+            refused += 1
+    assert refused > 10
 
 
 @pytest.mark.parametrize(
