@@ -116,10 +116,10 @@ def test_a_footer_that_contradicts_itself_is_refused_before_memory_is_reserved(t
             rows = footer.num_rows, footer.row_group(0).num_rows
         except (pa.ArrowException, OSError, UnicodeDecodeError):
             continue
-        if rows != (3, 3):
+        if rows[0] != rows[1]:
             path.write_bytes(changed)
             for read in (tables.read, lambda path: score_stream.Table(path).load(['mos'])):
-                with pytest.raises(ValueError, match=r'theirs\.parquet .*rows it declares\.'):
+                with pytest.raises(ValueError, match=r'theirs\.parquet .* it declares .* rows\.'):
                     read(path)
             refused += 1
     assert refused > 10
