@@ -193,22 +193,29 @@ def test_children_ignore_signals_and_end_with_the_block(misbehaving, photo):
 
 def test_children_end_when_the_parent_is_killed(tmp_path):
     program = f"""
-import os, signal, threading, time
+import contextlib, os, signal, threading, time
 from iqa_jax.images import guarded
 guarded.CODE = {MISBEHAVING!r}
 with guarded.decoding({LIMITS | {'processes': 2}!r}) as decode:
     for word in (b'spin x', b'sleep 60'):
         threading.Thread(target=lambda word=word: decode(word), daemon=True).start()
+    mine = set()
+    while len(mine) < 2:
+        time.sleep(0.1)
+        for found in filter(str.isdecimal, os.listdir('/proc')):
+            with contextlib.suppress(OSError):  # others end meanwhile
+                parent = open(f'/proc/{{found}}/stat').read().rpartition(')')[2].split()[1]
+                if parent == str(os.getpid()):
+                    mine.add(found)
     time.sleep(1)
-    found = [d for d in os.listdir('/proc') if d.isdecimal()]
-    mine = [d for d in found if open(f'/proc/{{d}}/stat').read().rpartition(')')[2].split()[1]
-            == str(os.getpid())]
     print(*mine, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, timeout=60
+    )
     pids = done.stdout.split()
-    assert done.returncode == -signal.SIGKILL and len(pids) == 2
+    assert done.returncode == -signal.SIGKILL and len(pids) == 2, done.stderr
     deadline = time.monotonic() + 10
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
