@@ -175,7 +175,7 @@ def exchange(value: bytes) -> list[bytes]:
     found = [value if i == mine else _awaited(f'{key}/{i}') for i in others]
     # All are here, so all have read what was told before.
     for old in earlier:
-        _state().client.key_value_delete(old)
+        _asked('key_value_delete', old)
         _told.remove(old)
     return found
 
@@ -234,18 +234,27 @@ def _state() -> Any:
 
 
 def _tell(key: str, value: bytes) -> None:
-    _state().client.key_value_set_bytes(key, value)
+    _asked('key_value_set_bytes', key, value)
     _told.append(key)
 
 
 def _awaited(key: str) -> bytes:
     while True:
         try:
-            return _state().client.blocking_key_value_get_bytes(key, _WAIT_MS)
+            return _asked('blocking_key_value_get_bytes', key, _WAIT_MS)
         except jax.errors.JaxRuntimeError as error:
             if 'DEADLINE_EXCEEDED' not in str(error):
-                blame(error)
                 raise
+
+
+def _asked(method: str, *arguments: Any) -> Any:
+    """What the store answers; where it is gone this process ends with the name of the dead."""
+    try:
+        return getattr(_state().client, method)(*arguments)
+    except jax.errors.JaxRuntimeError as error:
+        if 'DEADLINE_EXCEEDED' not in str(error):
+            blame(error)
+        raise
 
 
 def _portable(error: Exception) -> Exception:

@@ -6,10 +6,12 @@ import pathlib
 import socket
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
-from iqa_jax.runtime import artifacts, parallel, sharing
+from iqa_jax.runtime import artifacts, parallel, processes, sharing
 
 PROGRAM = pathlib.Path(__file__).with_name('sharing_program.py')
 PROCESSES = 4
@@ -146,3 +148,33 @@ def test_one_process_works_as_it_is():
         assert parallel.is_main()
     parallel.blame(ValueError())
     parallel.end(1, 'not printed')
+
+
+class _Store:
+    """JAX's client, whose connection breaks in one of its methods as process 0 dies."""
+
+    def __init__(self, broken: str):
+        self.broken = broken
+
+    def __getattr__(self, method: str):
+        def call(*arguments):
+            if method == self.broken:
+                raise jax.errors.JaxRuntimeError('UNAVAILABLE: Socket closed')
+            return b''
+
+        return call
+
+
+@pytest.mark.parametrize(
+    'broken', ['key_value_set_bytes', 'blocking_key_value_get_bytes', 'key_value_delete']
+)
+def test_a_store_that_breaks_while_it_is_asked_is_blamed(monkeypatch, broken):
+    def blame():
+        raise SystemExit('who has died')
+
+    monkeypatch.setattr(processes, '_state', lambda: types.SimpleNamespace(client=_Store(broken)))
+    monkeypatch.setattr(processes, '_watch', types.SimpleNamespace(blame=blame))
+    monkeypatch.setattr(processes, '_told', ['iqa_jax/all/0/0'])
+    monkeypatch.setattr(processes, 'process_count', lambda: 2)
+    with pytest.raises(SystemExit, match='who has died'):
+        parallel.exchange(b'hello')
