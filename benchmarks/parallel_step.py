@@ -2,7 +2,7 @@
 
     python benchmarks/parallel_step.py [--steps=200] [--rounds=5]
 
-Prints milliseconds per step of `parallel.train_step` and of `jax.jit(..., donate_argnums=0)` and
+Prints milliseconds per step of `parallel.TrainStep` and of `jax.jit(..., donate_argnums=0)` and
 their ratio, for a state of 300 small arrays (overhead only) and for a small convolutional network.
 Rounds alternate and the fastest round of each counts.
 """
@@ -105,7 +105,7 @@ def main() -> None:
         make, state, batch = case()
         steps = options.steps if case is many_leaves else max(1, options.steps // 10)
         runs = {
-            'pmap': parallel.train_step(make(parallel.AXIS)),
+            'pmap': parallel.TrainStep(make(parallel.AXIS)),
             'jit': jax.jit(make(None), donate_argnums=0),
         }
         best = dict.fromkeys(runs, float('inf'))

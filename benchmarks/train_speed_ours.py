@@ -72,7 +72,7 @@ def train_step(ohem: dict | None, mapped: bool, data: dict, dtype: jnp.dtype = j
     step = steps.make_train_step(model, tx, losses.get('fidelity'), LOSS_OPTIONS, ohem)
     state = steps.create_state(variables, tx, ohem, len(data['image']))
     if mapped:
-        return parallel.train_step(step), parallel.place(state), parallel.place_batch(data)
+        return parallel.TrainStep(step), parallel.place(state), parallel.place_batch(data)
     return jax.jit(step, donate_argnums=0), jax.device_put(state), jax.device_put(data)
 
 

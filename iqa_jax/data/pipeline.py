@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 
 from iqa_jax.data import resizing, sampling, tables
@@ -144,6 +145,20 @@ class Pipeline:
         if self._sampler.is_paired:
             batch['pair'] = np.repeat(self._sampler.numbers(step), 2)[rows].astype(np.int32)
         return batch
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct] | None:
+        """Shapes and dtypes of a batch before one is read; None where it holds features."""
+        if self._features is not None:
+            return None
+        names = ['image', 'image_twin'] if self._different else ['image']
+        found = dict.fromkeys(names, ((*self._crop, 3), np.uint8))
+        found |= {'target': (self._targets.shape[1:], np.float32), 'target_std': ((), np.float32)}
+        numbers = ['database', 'index', *(['pair'] if self._sampler.is_paired else [])]
+        found |= dict.fromkeys(numbers, ((), np.int32))
+        return {
+            name: jax.ShapeDtypeStruct((self.images, *shape), dtype)
+            for name, (shape, dtype) in found.items()
+        }
 
     def _crops(self, images: list[np.ndarray], index: np.ndarray, draws: np.ndarray) -> np.ndarray:
         h, w = self._crop

@@ -70,7 +70,7 @@ def place(tree: Any) -> Any:
 def place_batch(batch: Any) -> Any:
     """Copies a process's share [b, ...] to its devices, as [local devices, b / local devices, ...].
 
-    What `train_step` would do itself; done earlier and in another thread, the copy costs a step
+    What `TrainStep` would do itself; done earlier and in another thread, the copy costs a step
     nothing. What is there already is not copied. Raises a ValueError if b does not divide.
     """
     if _is_placed(batch, _divided()):
@@ -134,31 +134,53 @@ def jit_once(fn: Callable) -> Callable:
     return jax.jit(fn, compiler_options=little if jax.default_backend() == 'cpu' else None)
 
 
-def train_step(fn: Callable) -> Callable:
+class TrainStep:
     """Maps `fn(state, batch, key) -> (state, metrics)` over all devices of all processes.
 
-    Returns:
-      A function of (state, batch, key): state as `place` returns it, donated, so that it and the
-      device arrays it was placed from are invalid afterwards; batch a tree of host arrays [b, ...],
-      the rows of this process, or what `place_batch` made of it; key one raw PRNG key, the same
-      everywhere. It raises a ValueError if b does not divide among the devices.
+    Called with (state, batch, key): state as `place` returns it, donated, so that it and the device
+    arrays it was placed from are invalid afterwards; batch a tree of host arrays [b, ...], the rows
+    of this process, or what `place_batch` made of it; key one raw PRNG key, the same everywhere. It
+    raises a ValueError if b does not divide among the devices.
     """
-    mapped = jax.pmap(
-        fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
-    )
 
-    def call(state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+    def __init__(self, fn: Callable):
+        self._mapped = jax.pmap(
+            fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
+        )
+
+    def __call__(self, state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
         batch = place_batch(batch)
         if not _is_placed(state, _replicated()):
             state = place(state)
-        state, metrics = mapped(state, batch, place(key))
+        state, metrics = self._mapped(state, batch, place(key))
         # On the CPU every step in flight holds its own temporary memory, and two in flight in
         # several processes wait for each other for ever (seen with gloo, jax 0.10.2).
         if jax.default_backend() == 'cpu':
             jax.block_until_ready(metrics)
         return state, metrics
 
-    return call
+    def compile(self, state: Any, batch: Any, key: Any) -> None:
+        """Compiles for arguments of such shapes and dtypes, so that the first call only runs.
+
+        Of several processes none does: pmap takes shapes in one process only.
+        """
+        if process_count() > 1:
+            return
+        devices = jax.local_device_count()
+
+        def shapes(tree: Any, sharding: NamedSharding, lead: tuple[int, ...] = ()) -> Any:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(
+                    (*lead, x.shape[0] // lead[0], *x.shape[1:]) if lead else x.shape,
+                    x.dtype,
+                    sharding=sharding,
+                ),
+                tree,
+            )
+
+        one, divided = _replicated(), _divided()
+        arguments = shapes(state, one), shapes(batch, divided, (devices,)), shapes(key, one)
+        self._mapped.lower(*arguments).compile()
 
 
 def eval_step(fn: Callable) -> Callable:

@@ -33,6 +33,7 @@ from iqa_jax.tasks import (
     train_features,
     train_outputs,
     train_setup,
+    train_start,
 )
 from iqa_jax.training import losses, pruning, saved_model, schedules, steps
 
@@ -45,7 +46,6 @@ KEYS = {
     'prefetch_steps', 'keep', 'seed', 'pairs_per_database', 'resize', 'init_optimizer',
     'save_optimizer',
 }  # fmt: skip
-HARD_BLOCK = 1024  # the per-image counters grow in blocks, so that equal steps compile once
 
 
 def run(config: dict, workdir: str | Path) -> dict:
@@ -95,14 +95,10 @@ def run(config: dict, workdir: str | Path) -> dict:
         'rate_scales', 'ohem', 'targets',
     )}  # fmt: skip
     model, tx, train_step = _program(json.dumps([program, total, epoch], sort_keys=True))
-    images = -(-len(pipeline) // HARD_BLOCK) * HARD_BLOCK
-    variables, origin = train_setup.initial_variables(model, config, sources)
-    variables, aside = train_features.set_aside(variables, sources, config)
-    train_checks.check_prefixes(config, variables['params'])
-    loss_state = train_setup.loss_state(config)
     key = jax.random.key_data(jax.random.key(config['seed']))
-    state = steps.create_state(variables, tx, ohem, images, loss_state, key)
-    state = state.replace(opt_state=train_setup.initial_optimizer(state.opt_state, config))
+    state, aside, origin = train_start.first_state(
+        (model, tx, train_step), config, pipeline, sources, key
+    )
     # Named by what is trained: checkpoints of another config are never continued.
     folder = workdir / 'checkpoints' / stage.fingerprint[:16]
     saved = noted_checkpoints.NotedCheckpoints(folder)
@@ -215,7 +211,7 @@ def _program(key: str):
         config['ohem'],
         config['freeze'],
     )
-    return model, tx, parallel.train_step(step)
+    return model, tx, parallel.TrainStep(step)
 
 
 def refresh_mask(state: steps.TrainState, ohem: dict, key, count: int) -> steps.TrainState:

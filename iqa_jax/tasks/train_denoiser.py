@@ -220,7 +220,7 @@ def _program(key: str):
             'step': state['step'] + 1,
         }, {'loss': loss}
 
-    return network, tx, parallel.train_step(step)
+    return network, tx, parallel.TrainStep(step)
 
 
 def _quality(

@@ -1,10 +1,10 @@
 """What training starts from: a checked config, the databases, the first weights, validation."""
 
-import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from iqa_jax import models
@@ -137,21 +137,34 @@ def loss_state(config: dict):
     return losses.get(config['loss']).state(len(config['targets']), config['loss_options'])
 
 
-def initial_variables(model, config: dict, sources: Sequence[Source] = ()) -> tuple[dict, dict]:
+def initializer(model, config: dict) -> Callable[[jax.Array], dict]:
+    """A jitted function of a key: random variables of the model, with the loss's own."""
+
+    def init(key: jax.Array) -> dict:
+        variables = model.init(key, jnp.zeros((1, *config['crop'], 3)), train=False)
+        own = losses.get(config['loss']).parameters(len(config['targets']), config['loss_options'])
+        return variables | {'params': variables['params'] | ({'loss': own} if own else {})}
+
+    return parallel.jit_once(init)
+
+
+def initial_variables(
+    init: Callable[[jax.Array], dict], config: dict, sources: Sequence[Source] = ()
+) -> tuple[dict, dict]:
     """Random weights, then `init_from`: '' | 'imagenet' | a weight file | a saved model's folder.
 
     With `config.loss='mse'` an output that stays fresh starts around the targets of the sources.
+
+    Args:
+      init: of `initializer`.
+      config: of the training.
+      sources: what is trained on.
 
     Returns:
       (variables, {'origin': '', 'imagenet' or a file's name, where they come from in the end,
       'simulated': whether SIMULATED opinions shaped them}).
     """
-    crop = np.zeros((1, *config['crop'], 3), np.float32)
-    init = parallel.jit_once(functools.partial(model.init, train=False))
-    variables = init(jax.random.key(config['seed']), crop)
-    own = losses.get(config['loss']).parameters(len(config['targets']), config['loss_options'])
-    if own:
-        variables['params'] |= {'loss': own}
+    variables = init(jax.random.key(config['seed']))
     if config['loss'] == 'mse' and sources:
         targets = np.concatenate([source.targets for source in sources])
         variables = first_outputs.at_targets(variables, targets)

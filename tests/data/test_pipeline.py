@@ -225,6 +225,17 @@ def test_pairs_lie_side_by_side_each_image_with_its_own_crop(columns):
     assert twice and any(not np.array_equal(a, b) for a, b in twice)
 
 
+@pytest.mark.parametrize(
+    'build',
+    [make, paired, lambda columns: make(columns, different_crops=True)],
+    ids=['images', 'pairs', 'twin'],
+)
+def test_shapes_are_those_of_a_batch(columns, build):
+    pipeline = build(columns)
+    found = {name: (x.shape, x.dtype) for name, x in pipeline.shapes().items()}
+    assert found == {name: (x.shape, x.dtype) for name, x in pipeline.batch(0).items()}
+
+
 def test_the_papers_resizing_comes_before_the_crop(columns, monkeypatch):
     with pytest.raises(ValueError, match='smaller than config.crop'):
         make(columns)._crops([np.zeros((40, 64, 3), np.uint8)], np.array([0]), np.zeros((1, 3)))

@@ -80,9 +80,12 @@ def main(folder: pathlib.Path, cluster: list[str]) -> None:
     variables = model.init(jax.random.key(0), x[0, :1], False)
     state = dict(variables) | {'opt_state': tx.init(variables['params']), 'step': jnp.int32(0)}
     state = parallel.place(state)
-    train_step = parallel.train_step(make_step(model, tx))
+    train_step = parallel.TrainStep(make_step(model, tx))
     rows, key = parallel.local_rows(BATCH), np.array([0, 7], np.uint32)
-    result = {'losses': [], 'compiled': [], 'deleted': [], 'index': [], 'noise': []}
+    before, shapes = len(compiled), jax.eval_shape(lambda: state)
+    train_step.compile(shapes, {k: v[0, rows] for k, v in data.items()}, key)
+    result = {'ahead': len(compiled) - before}
+    result |= {'losses': [], 'compiled': [], 'deleted': [], 'index': [], 'noise': []}
     for step in range(STEPS):
         old, before = jax.tree.leaves(state), len(compiled)
         batch = {k: v[step, rows] for k, v in data.items()}

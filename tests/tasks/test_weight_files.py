@@ -55,7 +55,9 @@ def config_of(source, **changes):
 def test_a_weight_file_starts_the_backbone_and_is_named(weight_file, tmp_path, monkeypatch):
     config = config_of(weight_file)
     model = saved_model.build(SPEC, 1)
-    variables, origin = train_setup.initial_variables(model, config)
+    variables, origin = train_setup.initial_variables(
+        train_setup.initializer(model, config), config
+    )
     assert all((x == 1).all() for x in jax.tree.leaves(variables['params']['backbone']))
     assert origin == {'origin': 'ones.safetensors', 'simulated': False}
     monkeypatch.setattr(train_setup.exposure, 'record', lambda train, chosen, earlier: earlier)
@@ -92,7 +94,8 @@ def test_features_of_a_weight_file(weight_file, tmp_path):
     assert reason == ['it is smaller than 32x32 pixels']
     about = features.describe(tmp_path / 'out/features.parquet')
     config = config_of(weight_file)
-    variables, _ = train_setup.initial_variables(saved_model.build(SPEC, 1), config)
+    init = train_setup.initializer(saved_model.build(SPEC, 1), config)
+    variables, _ = train_setup.initial_variables(init, config)
     assert about['preprocess'] == 'lite' and about['extractor'] == extraction.digest(variables)
 
 
@@ -100,7 +103,7 @@ def test_another_input_than_the_weights_expect_is_a_sentence(weight_file):
     config = config_of(weight_file, preprocess='half')
     model = saved_model.build(config['model'], 1)
     with pytest.raises(ValueError, match=r"ones\.safetensors: .*preprocess='lite'"):
-        train_setup.initial_variables(model, config)
+        train_setup.initial_variables(train_setup.initializer(model, config), config)
 
 
 def test_a_weight_file_that_is_not_there_is_a_sentence(tmp_path):
@@ -111,8 +114,9 @@ def test_a_weight_file_that_is_not_there_is_a_sentence(tmp_path):
 
 def test_a_saved_model_with_another_input_is_a_sentence(tmp_path):
     model = saved_model.build(SPEC, 1)
-    variables, _ = train_setup.initial_variables(model, config_of(''))
+    init = train_setup.initializer(model, config_of(''))
+    variables, _ = train_setup.initial_variables(init, config_of(''))
     state = steps.create_state(variables, optax.sgd(0.1), None, 0)
     saved_model.save(tmp_path / 'model', state, SPEC, ['mos'], {}, 'mark')
     with pytest.raises(ValueError, match=r'a model with preprocess None, .*is half'):
-        train_setup.initial_variables(model, config_of(tmp_path / 'model', preprocess='half'))
+        train_setup.initial_variables(init, config_of(tmp_path / 'model', preprocess='half'))

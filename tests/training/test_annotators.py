@@ -360,7 +360,7 @@ def train(options):
     variables['params'] |= {{'loss': loss.parameters(4, options)}}
     tx = optax.sgd(0.2)
     state = parallel.place(steps.create_state(variables, tx, None, 0, loss.state(4, options)))
-    step = parallel.train_step(steps.make_train_step(Model(), tx, loss, options, None))
+    step = parallel.TrainStep(steps.make_train_step(Model(), tx, loss, options, None))
     rng, key, values = np.random.default_rng(0), jax.random.key_data(jax.random.key(1)), []
     for i in range(5):
         target = rng.uniform(0, 1, (8, 4)).astype(np.float32)

@@ -47,7 +47,8 @@ def test_only_fresh_outputs_of_squared_errors_are_moved(tmp_path):
 
     def bias(init_from, loss):
         config = config_of(init_from, loss)
-        found, _ = train_setup.initial_variables(model, config, [source])
+        init = train_setup.initializer(model, config)
+        found, _ = train_setup.initial_variables(init, config, [source])
         return float(found['params']['regressor']['output']['bias'][0])
 
     assert bias('', 'mse') == pytest.approx(TARGETS[:, 0].mean(), rel=1e-5)

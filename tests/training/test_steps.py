@@ -32,7 +32,7 @@ variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), 
 key = jax.random.key_data(jax.random.key(1))
 state = parallel.place(steps.create_state(variables, tx, ohem, 16, (), key))
 loss = losses.get('fidelity')
-step = parallel.train_step(steps.make_train_step(model, tx, loss, {options}, ohem))
+step = parallel.TrainStep(steps.make_train_step(model, tx, loss, {options}, ohem))
 rng = np.random.default_rng(0)
 losses = []
 for i in range(3):

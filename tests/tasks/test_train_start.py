@@ -1,0 +1,115 @@
+"""The step is compiled while the first weights are made, for what the first step gets."""
+
+import threading
+
+import jax
+import pytest
+
+from configs import quickstart, train_annotators
+from iqa_jax.runtime import parallel
+from iqa_jax.tasks import train, train_start
+
+OHEM = {
+    'ratio': 0.5, 'refresh': 'fixed', 'twin_weight': 1.0, 'consistency_weight': 1.0,
+    'stop_gradient': False, 'layers': 'convolutions',
+}  # fmt: skip
+VOTES = train_annotators.get_config('smoke').loss_options.to_dict()
+RANKING = {'labels': 'binary', 'hinge_weight': 1.0, 'hinge_margin': 0.025}
+CASES = {
+    'mse': {},
+    'twin': {'ohem': OHEM | {'mask': 'magnitude', 'batch_stats': 'shared', 'crops': 'different'}},
+    'random twin': {'ohem': OHEM | {'mask': 'random', 'batch_stats': 'dual', 'crops': 'same'}},
+    'pairs': {
+        'loss': 'fidelity', 'loss_options': RANKING, 'targets': ('gmsd',),
+        'pairs_per_database': {'proxies': 9}, 'init_from': 'pretrain/model',
+    },
+    'votes': {
+        'loss': 'annotators', 'loss_options': VOTES,
+        'model': {'backbone': 'tiny', 'uncertainty': 'exp'},
+    },
+    'EM': {
+        'loss': 'annotators', 'loss_options': VOTES | {'optimise': 'em'},
+        'model': {'backbone': 'tiny', 'uncertainty': 'exp'},
+    },
+    'continued': {'init_from': 'pretrain/model', 'freeze': ('backbone',)},
+}  # fmt: skip
+
+
+class _SeenError(Exception):
+    """The first step has been asked for."""
+
+
+def config(smoke, **changes) -> dict:
+    stage = quickstart.get_config('smoke').stages.pretrain.to_dict()
+    del stage['folder']
+    return stage | {'root': str(smoke)} | changes
+
+
+def described(tree) -> list:
+    """Path, shape, dtype and weakness of all leaves: what a compilation depends on."""
+    return [
+        (jax.tree_util.keystr(k), x.shape, x.dtype, getattr(x, 'weak_type', False))
+        for k, x in jax.tree.leaves_with_path(tree)
+    ]
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_the_first_step_gets_what_was_compiled_for(smoke, tmp_path, monkeypatch, case):
+    ahead = []
+
+    def compiled(self, state, batch, key):
+        split = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in batch.items()}
+        ahead.append(described((state, split, key)))
+
+    def called(self, state, batch, key):
+        assert described((state, batch, key)) == ahead[0]
+        raise _SeenError
+
+    monkeypatch.setattr(parallel.TrainStep, 'compile', compiled)
+    monkeypatch.setattr(parallel.TrainStep, '__call__', called)
+    with pytest.raises(_SeenError):
+        train.run(config(smoke, **CASES[case]), tmp_path)
+    assert len(ahead) == 1
+
+
+def test_the_step_is_compiled_once_and_in_its_thread(smoke, tmp_path, monkeypatch):
+    threads, of_calls = [], []
+    call = parallel.TrainStep.__call__
+
+    def listen(event, seconds, **_):
+        if 'backend_compile' in event:
+            threads.append(threading.current_thread().name)
+
+    def called(self, *arguments):
+        before = len(threads)
+        result = call(self, *arguments)
+        of_calls.append(len(threads) - before)
+        return result
+
+    monkeypatch.setattr(parallel.TrainStep, '__call__', called)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:  # with a rate of its own, so that no other test has compiled the same step
+        train.run(config(smoke, learning_rate=0.000321, total_steps=3), tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert threads.count('compile') == 1
+    assert of_calls == [0, 0, 0]
+
+
+def test_an_error_of_the_first_weights_does_not_wait(smoke, tmp_path):
+    may_end = threading.Event()
+    with pytest.raises(ValueError, match='the weights'), train_start._meanwhile(may_end.wait):
+        raise ValueError('the weights')
+    left = [t for t in threading.enumerate() if t.name == 'compile']
+    may_end.set()
+    for thread in left:
+        thread.join()
+    assert len(left) == 1 and not left[0].daemon
+
+
+def test_a_step_that_does_not_compile_ahead_is_left_to_the_first_call():
+    def fails():
+        raise RuntimeError('no memory')
+
+    with train_start._meanwhile(fails):
+        pass
