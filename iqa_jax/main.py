@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
         handler.addFilter(lambda r: r.levelno > 20 or r.pathname.startswith(PACKAGE))
     code, sentence = _run()
     parallel.end(code, sentence)  # of several processes
+    if sentence == signals.STOPPED:
+        signals.leave(code - 128)
     if sentence:
         endings.say(sentence)
     return code

@@ -36,9 +36,6 @@ def of(error: BaseException) -> tuple[int, str]:
 
 
 def say(sentence: str) -> None:
-    """Prints the sentence of `of`; that of a stop once in the life of the process."""
-    if sentence == signals.STOPPED:
-        signals.say_stopped()
-    else:
-        with contextlib.suppress(OSError):  # nobody reads any more
-            print(sentence, file=sys.stderr, flush=True)
+    """Prints the sentence of `of`."""
+    with contextlib.suppress(OSError):  # nobody reads any more
+        print(sentence, file=sys.stderr, flush=True)

@@ -1,14 +1,21 @@
 """The step is compiled while the first weights are made, for what the first step gets."""
 
+import os
+import pathlib
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import jax
 import pytest
 
 from configs import quickstart, train_annotators
-from iqa_jax.runtime import parallel
+from iqa_jax.runtime import parallel, signals
 from iqa_jax.tasks import train, train_start
 
+ROOT = pathlib.Path(__file__).parents[2]
 OHEM = {
     'ratio': 0.5, 'refresh': 'fixed', 'twin_weight': 1.0, 'consistency_weight': 1.0,
     'stop_gradient': False, 'layers': 'convolutions',
@@ -113,3 +120,29 @@ def test_a_step_that_does_not_compile_ahead_is_left_to_the_first_call():
 
     with train_start._meanwhile(fails):
         pass
+
+
+def test_a_stop_while_xla_compiles_ends_with_its_code_and_does_not_wait(smoke, tmp_path):
+    # Its first weights compile for seconds; JAX waits for XLA's threads, and may be interrupted.
+    command = [
+        sys.executable, '-m', 'iqa_jax.main', '--config=configs/train_proxies.py:smoke',
+        f'--config.root={smoke}', '--config.model.backbone=efficientnet_lite0',
+        f'--workdir={tmp_path}',
+    ]  # fmt: skip
+    quiet = {'JAX_LOG_COMPILES': '1', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | quiet, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in child.stderr:
+            if 'Compiling jit(init)' in line:
+                break
+        time.sleep(0.3)
+        child.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        said = child.communicate(timeout=60)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 143
+    assert time.monotonic() - begin < signals.GRACE / 2
+    assert said.rstrip().endswith('Stopped; run the same command to continue.')
