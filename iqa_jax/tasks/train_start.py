@@ -9,6 +9,7 @@ import jax
 from absl import logging
 
 from iqa_jax.data.pipeline import Pipeline
+from iqa_jax.runtime import parallel
 from iqa_jax.tasks import train_checks, train_features, train_setup
 from iqa_jax.training import steps
 
@@ -52,7 +53,7 @@ def first_state(
         variables, origin = train_setup.initial_variables(init, config, sources)
         variables, aside = train_features.set_aside(variables, sources, config)
         train_checks.check_prefixes(config, variables['params'])
-        state = create(variables)
+        state = parallel.jit_once(create)(variables)  # one program, not one for every shape
         state = state.replace(opt_state=train_setup.initial_optimizer(state.opt_state, config))
     return state, aside, origin
 

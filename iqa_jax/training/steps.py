@@ -54,7 +54,7 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=jax.jit(tx.init)(params),  # else zeros compile shape by shape
+        opt_state=tx.init(params),
         mask={} if ohem is None else pruning.make_mask(params, ohem, key, 0),
         twin_batch_stats=jax.tree.map(jnp.copy, batch_stats) if dual else {},
         hard_sum=jnp.zeros(images if ohem else 0, jnp.float32),
