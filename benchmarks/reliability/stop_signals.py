@@ -5,9 +5,11 @@
 The smoke quickstart is begun over and over and told to stop (SIGTERM, every fourth time SIGINT) at
 seeded random instants, spread over the run's time and its start, the very first 0.1 s included;
 the same command is given again until the run ends, and what it leaves is compared with an
-undisturbed run by `compare`. `--page N` stops N runs that serve the rating page.
+undisturbed run by `compare`. `--page N` stops N runs that serve the rating page, and
+`--compiling N` N trainings of EfficientNet-Lite0, which compile for most of their first 20 s, as
+the quickstart with its stored programs never does.
 
-The line counts, beside signals, early ones (before the first stage) and pages
+The line counts, beside signals, early ones (before the first stage), pages and compiling
 * seconds_median, seconds_max: from the signal to the end of the process;
 * too_slow: endings that took more than `--limit` seconds;
 * wrong_code: exit codes other than 143 (SIGTERM) and 130 (SIGINT), but for signals that come before
@@ -38,6 +40,7 @@ from iqa_jax.runtime import signals
 ZERO = ('too_slow', 'wrong_code', 'not_one_sentence', 'different', 'failed')
 FIRST_MOMENTS = 0.5  # seconds in which Python itself starts
 START_SECONDS = 5.0
+COMPILING_SECONDS = 3.0, 16.0  # in which XLA compiles
 
 
 class Drill:
@@ -52,7 +55,9 @@ class Drill:
             tiny_world.make(folder / 'world')
             config = tiny_world.training(folder / 'world', 'proxies')
             self._config = [f'--config={tiny_world.config_file(folder, config)}']
-        self.counts = dict.fromkeys(('signals', 'early', 'pages', 'finished_first', *ZERO), 0)
+        self.counts = dict.fromkeys(
+            ('signals', 'early', 'pages', 'compiling', 'finished_first', *ZERO), 0
+        )
         self.seconds: list[float] = [0.0]
         start = time.monotonic()
         done = drill.run_main(*self._config, f'--workdir={folder}/wanted')
@@ -88,10 +93,20 @@ class Drill:
         self.counts['pages'] += 1
         self.stop(child, delay, signal.SIGTERM)
 
+    def compile(self, number: int, delay: float) -> None:
+        """A training of a large network that compiles all, stopped after a while."""
+        child = self.start(
+            '--config=configs/train_proxies.py:smoke', f'--config.root={self._folder}/wanted',
+            '--config.model.backbone=efficientnet_lite0',
+            f'--workdir={self._folder}/compiling_{number}', JAX_ENABLE_COMPILATION_CACHE='0',
+        )  # fmt: skip
+        self.counts['compiling'] += 1
+        self.stop(child, delay, signal.SIGTERM)
+
     @staticmethod
-    def start(*args: str) -> subprocess.Popen:
+    def start(*args: str, **changes: str) -> subprocess.Popen:
         return subprocess.Popen(
-            drill.main_command(*args), cwd=drill.ROOT, env=drill.environment(),
+            drill.main_command(*args), cwd=drill.ROOT, env=drill.environment(**changes),
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -142,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (('seed', 0), ('signals', 40), ('per-run', 8), ('page', 3)):
         parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--compiling', type=int, default=8)
     parser.add_argument('--limit', type=float, default=signals.GRACE + 2)
     parser.add_argument('--stages', nargs='*', default=[])
     parser.add_argument('--tiny', action='store_true', help='a short training, for tests')
@@ -161,6 +177,8 @@ def main() -> None:
             number += 1
         for number in range(args.page):
             runs.page(number, rng.uniform(2, 12))
+        for number in range(args.compiling):
+            runs.compile(number, rng.uniform(*COMPILING_SECONDS))
     finally:
         shutil.rmtree(folder)
     times = {'seconds_median': statistics.median(runs.seconds), 'seconds_max': max(runs.seconds)}
