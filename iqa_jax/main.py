@@ -35,33 +35,31 @@ def main(argv: list[str]) -> int:
         # Our progress, but not that of every library that logs through absl.
         handler = logging.get_absl_handler()
         handler.addFilter(lambda r: r.levelno > 20 or r.pathname.startswith(PACKAGE))
-    code, sentence = _run()
-    parallel.end(code, sentence)  # of several processes
-    if sentence == signals.STOPPED:
-        signals.leave(code - 128)
-    if sentence:
-        endings.say(sentence)
+    try:
+        code = _run()
+    except (Exception, KeyboardInterrupt) as error:
+        signals.leave_at_once()  # no second signal comes between
+        # While the error lives, and with it the frames of a compilation that was interrupted: XLA
+        # goes on with it in a thread, which breaks without them (SIGSEGV, jax 0.10.2).
+        endings.leave(*endings.of(error))
+    parallel.end(code, '')
     return code
 
 
-def _run() -> tuple[int, str]:
-    """Exit code, and the sentence that says why the run ended early."""
-    try:
-        parallel.initialize(
-            FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
-        )
-        # After JAX, whose own handler of SIGTERM would only take a note of it.
-        signals.listen(parallel.end)
-        if FLAGS.distributed:
-            mine = [str(FLAGS.config), stages.code_identity()]
-            parallel.check_alike(artifacts.fingerprint(mine))
-        task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
-        summary = task.run(FLAGS.config, FLAGS.workdir)
-        signals.leave_at_once()
-        return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0, ''
-    except (Exception, KeyboardInterrupt) as error:
-        signals.leave_at_once()  # no second signal comes between
-        return endings.of(error)
+def _run() -> int:
+    """The exit code of a run that comes to its end."""
+    parallel.initialize(
+        FLAGS.distributed, FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
+    )
+    # After JAX, whose own handler of SIGTERM would only take a note of it.
+    signals.listen(parallel.end)
+    if FLAGS.distributed:
+        mine = [str(FLAGS.config), stages.code_identity()]
+        parallel.check_alike(artifacts.fingerprint(mine))
+    task = importlib.import_module(f'iqa_jax.tasks.{FLAGS.config.task}')
+    summary = task.run(FLAGS.config, FLAGS.workdir)
+    signals.leave_at_once()
+    return 3 if isinstance(summary, dict) and summary.get('quarantined', 0) > 0 else 0
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The command line: exit codes, and one sentence instead of a traceback."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -13,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from iqa_jax import main
-from iqa_jax.runtime import artifacts
+from iqa_jax.runtime import artifacts, signals
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -185,6 +186,12 @@ def run_main(monkeypatch, tmp_path):
     """Calls main.main with a task that is the given function."""
 
     def call(run):
+        def leave(code):
+            left.append(code)
+            sys.exit()
+
+        left = []
+        monkeypatch.setattr(signals, 'leave', leave)
         flags = types.SimpleNamespace(
             verbosity=0,
             distributed=False,
@@ -197,7 +204,9 @@ def run_main(monkeypatch, tmp_path):
         monkeypatch.setattr(main, 'FLAGS', flags)
         monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)  # `main` sets its own
         monkeypatch.setitem(sys.modules, 'iqa_jax.tasks.fake', types.SimpleNamespace(run=run))
-        return main.main(['main'])
+        with contextlib.suppress(SystemExit):
+            return main.main(['main'])
+        return left.pop()
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield call
@@ -220,10 +229,12 @@ def test_exit_codes(run_main, capfd):
     assert capfd.readouterr().err == ''
     assert run_main(raising(artifacts.MissingArtifact('There is no file x.'))) == 1
     assert run_main(raising(OSError(28, 'No space left on device', 'a.bin'))) == 1
+    assert run_main(raising(KeyboardInterrupt())) == 130
     assert capfd.readouterr().err.splitlines() == [
         'Error: There is no file x.',
         'Error: a.bin cannot be used (No space left on device); make room and run the same command '
         'again: it goes on from what was committed.',
+        'Stopped; run the same command to continue.',
     ]
 
 

@@ -232,7 +232,7 @@ def laws_of_model(count: int, rng: np.random.Generator, tally: Tally) -> None:
             ('model buckets', model.score(picture, bucket_step=1)[0]),
             ('model buckets', model.score(picture, bucket_step=2 * tiling.STEP)[0]),
         ):
-            gap = abs(float(other - together[i])) / max(spread, abs(float(together[i])))
+            gap = abs(float(other - together[i])) / (max(spread, abs(float(together[i]))) or 1.0)
             tally.check(law, 'tiny', gap, MODEL_CLOSE, CLOSE)
         broken = picture.astype(np.float32) / 255
         broken[rng.integers(len(broken)), 3, 1] = np.nan

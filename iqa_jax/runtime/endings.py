@@ -4,6 +4,7 @@ import contextlib
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 from absl import logging
 
@@ -35,7 +36,12 @@ def of(error: BaseException) -> tuple[int, str]:
     return 1, f'Error: {said}'
 
 
-def say(sentence: str) -> None:
-    """Prints the sentence of `of`."""
-    with contextlib.suppress(OSError):  # nobody reads any more
-        print(sentence, file=sys.stderr, flush=True)
+def leave(code: int, sentence: str) -> NoReturn:
+    """Ends the process, and the others with it, with what `of` has found."""
+    parallel.end(code, sentence)  # of several processes
+    if sentence == signals.STOPPED:
+        signals.say_stopped()
+    else:
+        with contextlib.suppress(OSError):  # nobody reads any more
+            print(sentence, file=sys.stderr, flush=True)
+    signals.leave(code)

@@ -6,11 +6,13 @@ leaves must therefore be equal on all devices: take `mean` of gradients, metrics
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iqa_jax.runtime.processes import (  # noqa: F401  other rooms know this file only
@@ -147,8 +149,12 @@ class TrainStep:
         self._mapped = jax.pmap(
             fn, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
         )
+        self._compiling: threading.Thread | None = None
 
     def __call__(self, state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+        if self._compiling is not None:
+            self._compiling.join()
+            self._compiling = None
         batch = place_batch(batch)
         if not _is_placed(state, _replicated()):
             state = place(state)
@@ -159,6 +165,22 @@ class TrainStep:
             jax.block_until_ready(metrics)
         return state, metrics
 
+    def begin(self, arguments: Callable[[], tuple[Any, Any, Any]]) -> None:
+        """Begins to `compile` for such arguments in a thread, for which the next call waits.
+
+        So does Python before it ends, as a compiler must not be left running then. What it raises
+        is dropped: the call fails alike, where that is understood.
+        """
+
+        def work() -> None:
+            try:
+                self.compile(*arguments())
+            except Exception as error:
+                logging.debug('A step does not compile ahead.', exc_info=error)
+
+        self._compiling = threading.Thread(target=work, name='compile a step')
+        self._compiling.start()
+
     def compile(self, state: Any, batch: Any, key: Any) -> None:
         """Compiles for arguments of such shapes and dtypes, so that the first call only runs.
 
@@ -168,19 +190,14 @@ class TrainStep:
             return
         devices = jax.local_device_count()
 
-        def shapes(tree: Any, sharding: NamedSharding, lead: tuple[int, ...] = ()) -> Any:
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(
-                    (*lead, x.shape[0] // lead[0], *x.shape[1:]) if lead else x.shape,
-                    x.dtype,
-                    sharding=sharding,
-                ),
-                tree,
-            )
+        def shape(x: Any, sharding: NamedSharding, split: bool) -> jax.ShapeDtypeStruct:
+            shape = (devices, x.shape[0] // devices, *x.shape[1:]) if split else x.shape
+            weak = getattr(x, 'weak_type', False)
+            return jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding, weak_type=weak)
 
-        one, divided = _replicated(), _divided()
-        arguments = shapes(state, one), shapes(batch, divided, (devices,)), shapes(key, one)
-        self._mapped.lower(*arguments).compile()
+        state, key = jax.tree.map(lambda x: shape(x, _replicated(), False), (state, key))
+        batch = jax.tree.map(lambda x: shape(x, _divided(), True), batch)
+        self._mapped.lower(state, batch, key).compile()
 
 
 def eval_step(fn: Callable) -> Callable:

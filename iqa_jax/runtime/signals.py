@@ -82,19 +82,23 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt(number)
 
 
-def leave(number: int) -> NoReturn:
-    """Ends the process at once, as stopped by that signal.
+def leave(code: int) -> NoReturn:
+    """Ends the process at once, with that exit code.
 
-    Python's own end would wait for threads, and breaks (SIGSEGV) where the signal came while XLA
-    compiled (jax 0.10.2).
+    Python's own end would wait for threads, also for one in which XLA compiles, or for other
+    processes, and abort without them.
     """
-    say_stopped()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
     temporary.remove()
-    os._exit(128 + number)
+    os._exit(code)
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    leave(number)
+    say_stopped()
+    temporary.remove()
+    os._exit(128 + number)
 
 
 @functools.cache

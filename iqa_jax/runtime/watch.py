@@ -8,7 +8,6 @@ names nobody; ours only watch, nothing is scheduled.
 import contextlib
 import ctypes
 import json
-import os
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from iqa_jax.runtime import temporary
+from iqa_jax.runtime import signals
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 20.0  # a stopped or swapping process may be silent for so long
@@ -171,7 +170,7 @@ class Watch:
         if sentence and not self._is_said(code, sentence, adopted):
             self._unsaid = ''
             _say(sentence)
-        _leave(code if self._index else self._wait_for_others(code))
+        signals.leave(code if self._index else self._wait_for_others(code))
 
     def _publish(self, end: dict) -> None:
         with contextlib.suppress(Exception):  # the store went with process 0
@@ -208,7 +207,7 @@ class Watch:
         if self._code is not None:
             if self._unsaid:
                 _say(self._unsaid)
-            _leave(self._code)
+            signals.leave(self._code)
         if 0 in self._ends:
             code, sentence = self._adopted(0) if 0 in self._others_ended() else (1, self._lost(0))
         elif self._index and not _answers(self._address):
@@ -220,7 +219,7 @@ class Watch:
                 'environment lets it say why.'
             )
         _say(sentence)
-        _leave(code)
+        signals.leave(code)
 
     def _set(self, key: str, value: str) -> None:
         self._client.key_value_set(f'{_ROOT}/{key}', value, allow_overwrite=True)
@@ -258,12 +257,3 @@ def _answers(address: str) -> bool:
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads any more
         print(sentence, file=sys.stderr, flush=True)
-
-
-def _leave(code: int) -> NoReturn:
-    """A normal exit would wait for the other processes, and abort without them."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    temporary.remove()
-    os._exit(code)

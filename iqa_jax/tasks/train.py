@@ -96,12 +96,13 @@ def run(config: dict, workdir: str | Path) -> dict:
     )}  # fmt: skip
     model, tx, train_step = _program(json.dumps([program, total, epoch], sort_keys=True))
     key = jax.random.key_data(jax.random.key(config['seed']))
-    state, aside, origin = train_start.first_state(
-        (model, tx, train_step), config, pipeline, sources, key
-    )
     # Named by what is trained: checkpoints of another config are never continued.
     folder = workdir / 'checkpoints' / stage.fingerprint[:16]
     saved = noted_checkpoints.NotedCheckpoints(folder)
+    ahead = saved.steps()[-1:] != [total]
+    state, aside, origin = train_start.first_state(
+        (model, tx, train_step), config, pipeline, sources, key, ahead
+    )
     best = train_outputs.Best(folder / 'best', config['keep'], state)
     writer = metric_writer.MetricWriter(workdir)
     first, val_srcc, logged = 0, None, None

@@ -164,33 +164,41 @@ def initial_variables(
       (variables, {'origin': '', 'imagenet' or a file's name, where they come from in the end,
       'simulated': whether SIMULATED opinions shaped them}).
     """
+    source = config['init_from']
+    saved = None
+    if source not in ('', 'imagenet') and not models.is_weight_file(source):
+        saved = _saved_start(source, config['model'])  # before `init` has compiled for seconds
     variables = init(jax.random.key(config['seed']))
     if config['loss'] == 'mse' and sources:
-        targets = np.concatenate([source.targets for source in sources])
+        targets = np.concatenate([known.targets for known in sources])
         variables = first_outputs.at_targets(variables, targets)
-    source = config['init_from']
-    if source == 'imagenet' or models.is_weight_file(source):
-        started = models.start_from(variables, config['model'], source)
-        return started, {'origin': as_path(source).name, 'simulated': False}
+    if saved is not None:
+        taken = saved_model.warm_start(variables, saved.variables, config['init_output_scale'])
+        return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
     if not source:
         return variables, {'origin': source, 'simulated': False}
+    started = models.start_from(variables, config['model'], source)
+    return started, {'origin': as_path(source).name, 'simulated': False}
+
+
+def _saved_start(source: str, spec: dict) -> saved_model.SavedModel:
+    """The model of a folder; a ValueError where one of this spec cannot go on from it."""
     saved = saved_model.load(source)
     for key in ('backbone', 'preprocess'):
-        theirs, ours = saved.spec.get(key), config['model'].get(key)
+        theirs, ours = saved.spec.get(key), spec.get(key)
         if theirs != ours:
             raise ValueError(
                 f'config.init_from={source} holds a model with {key} {theirs}, '
                 f'config.model.{key} is {ours}; make them equal.'
             )
-    ours, theirs = (spec.get('uncertainty', False) for spec in (config['model'], saved.spec))
+    ours, theirs = (found.get('uncertainty', False) for found in (spec, saved.spec))
     # With 'exp' half of the outputs are variances, which must not become predictions.
     if 'exp' in (ours, theirs) and ours != theirs:
         raise ValueError(
             f'config.init_from={source} holds a model with uncertainty {theirs!r}, '
             f'config.model.uncertainty is {ours!r}; make them equal.'
         )
-    taken = saved_model.warm_start(variables, saved.variables, config['init_output_scale'])
-    return taken, {key: saved.meta[key] for key in ('origin', 'simulated')}
+    return saved
 
 
 def trained_on(

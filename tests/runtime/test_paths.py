@@ -190,7 +190,7 @@ def test_a_store_that_breaks_off_while_it_is_read_is_told(store, monkeypatch):
 
 ENDS = {
     'by itself': ('', 0),
-    'as one of several': ('watch._leave(3)', 3),
+    'as one of several': ('signals.leave(3)', 3),
     'stopped': ('signals.leave_at_once(); os.kill(os.getpid(), signal.SIGTERM)', 143),
 }
 
@@ -200,7 +200,7 @@ def test_what_a_process_keeps_of_objects_goes_with_it(tmp_path, end):
     last, code = ENDS[end]
     program = f"""
 import os, signal
-from iqa_jax.runtime import paths, signals, watch
+from iqa_jax.runtime import paths, signals
 file = paths.scratch('memory://bucket/large.bin')
 file.write_bytes(b'x')
 if not os.fork():

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from configs import quickstart, train_annotators
 from iqa_jax.runtime import parallel, signals
-from iqa_jax.tasks import train, train_start
+from iqa_jax.tasks import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 OHEM = {
@@ -39,6 +40,7 @@ CASES = {
         'model': {'backbone': 'tiny', 'uncertainty': 'exp'},
     },
     'continued': {'init_from': 'pretrain/model', 'freeze': ('backbone',)},
+    'slowed': {'rate_scales': {'backbone': 0.1}, 'decoupled_weight_decay': False},
 }  # fmt: skip
 
 
@@ -65,7 +67,11 @@ def test_the_first_step_gets_what_was_compiled_for(smoke, tmp_path, monkeypatch,
     ahead = []
 
     def compiled(self, state, batch, key):
-        split = {k: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for k, x in batch.items()}
+        devices = parallel.local_device_count()
+        split = {
+            k: jax.ShapeDtypeStruct((devices, x.shape[0] // devices, *x.shape[1:]), x.dtype)
+            for k, x in batch.items()
+        }
         ahead.append(described((state, split, key)))
 
     def called(self, state, batch, key):
@@ -85,12 +91,12 @@ def test_the_step_is_compiled_once_and_in_its_thread(smoke, tmp_path, monkeypatc
 
     def listen(event, seconds, **_):
         if 'backend_compile' in event:
-            threads.append(threading.current_thread().name)
+            threads.append(threading.current_thread())
 
     def called(self, *arguments):
-        before = len(threads)
+        before = threads.count(threading.main_thread())
         result = call(self, *arguments)
-        of_calls.append(len(threads) - before)
+        of_calls.append(threads.count(threading.main_thread()) - before)
         return result
 
     monkeypatch.setattr(parallel.TrainStep, '__call__', called)
@@ -99,45 +105,57 @@ def test_the_step_is_compiled_once_and_in_its_thread(smoke, tmp_path, monkeypatc
         train.run(config(smoke, learning_rate=0.000321, total_steps=3), tmp_path)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert threads.count('compile') == 1
+    compiling = [thread for thread in threads if thread is not threading.main_thread()]
+    assert len(compiling) == 1
     assert of_calls == [0, 0, 0]
 
 
-def test_an_error_of_the_first_weights_does_not_wait(smoke, tmp_path):
-    may_end = threading.Event()
-    with pytest.raises(ValueError, match='the weights'), train_start._meanwhile(may_end.wait):
-        raise ValueError('the weights')
-    left = [t for t in threading.enumerate() if t.name == 'compile']
-    may_end.set()
-    for thread in left:
-        thread.join()
-    assert len(left) == 1 and not left[0].daemon
+def test_an_error_of_the_first_weights_comes_before_anything_compiles(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel.TrainStep, 'begin', lambda self, arguments: pytest.fail('begun'))
+    for changes in (
+        {'freeze': ('backbones',)},
+        {'init_from': 'pretrain/model', 'model': {'backbone': 'resnet18'}},
+    ):
+        with pytest.raises(ValueError, match='backbone'):
+            train.run(config(smoke, **changes), tmp_path)
 
 
-def test_a_step_that_does_not_compile_ahead_is_left_to_the_first_call():
-    def fails():
+def test_a_step_that_does_not_compile_ahead_compiles_when_it_is_called(
+    smoke, tmp_path, monkeypatch
+):
+    def fails(self, *arguments):
         raise RuntimeError('no memory')
 
-    with train_start._meanwhile(fails):
-        pass
+    monkeypatch.setattr(parallel.TrainStep, 'compile', fails)
+    summary = train.run(config(smoke, learning_rate=0.000123, total_steps=3), tmp_path)
+    assert summary['steps'] == 3
 
 
-def test_a_stop_while_xla_compiles_ends_with_its_code_and_does_not_wait(smoke, tmp_path):
-    # Its first weights compile for seconds; JAX waits for XLA's threads, and may be interrupted.
+def test_a_training_without_a_step_left_does_not_compile_one(smoke, tmp_path, monkeypatch):
+    first = train.run(config(smoke, total_steps=3), tmp_path)
+    shutil.rmtree(tmp_path / 'model')
+    monkeypatch.setattr(parallel.TrainStep, 'begin', lambda self, arguments: pytest.fail('begun'))
+    again = train.run(config(smoke, total_steps=3), tmp_path)
+    assert again['val_srcc'] == first['val_srcc'] and (tmp_path / 'model').exists()
+
+
+@pytest.mark.parametrize('delay', [0.05, 0.2, 1.0])
+def test_a_stop_while_xla_compiles_ends_with_its_code_and_does_not_wait(smoke, tmp_path, delay):
+    # The first weights compile for seconds, in a thread of XLA's for which JAX waits.
     command = [
         sys.executable, '-m', 'iqa_jax.main', '--config=configs/train_proxies.py:smoke',
         f'--config.root={smoke}', '--config.model.backbone=efficientnet_lite0',
         f'--workdir={tmp_path}',
     ]  # fmt: skip
-    quiet = {'JAX_LOG_COMPILES': '1', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
+    changes = {'JAX_LOG_COMPILES': '1', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
     child = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | quiet, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=os.environ | changes, stderr=subprocess.PIPE, text=True
     )
     try:
         for line in child.stderr:
-            if 'Compiling jit(init)' in line:
+            if 'MLIR module conversion jit(init)' in line:
                 break
-        time.sleep(0.3)
+        time.sleep(delay)
         child.send_signal(signal.SIGTERM)
         begin = time.monotonic()
         said = child.communicate(timeout=60)[1]
