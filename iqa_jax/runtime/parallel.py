@@ -169,8 +169,11 @@ class TrainStep:
         """Begins to `compile` for such arguments in a thread, for which the next call waits.
 
         So does Python before it ends, as a compiler must not be left running then. What it raises
-        is dropped: the call fails alike, where that is understood.
+        is dropped: the call fails alike, where that is understood. Of several processes none
+        begins, as pmap takes shapes in one process only.
         """
+        if process_count() > 1:
+            return
 
         def work() -> None:
             try:
@@ -182,12 +185,7 @@ class TrainStep:
         self._compiling.start()
 
     def compile(self, state: Any, batch: Any, key: Any) -> None:
-        """Compiles for arguments of such shapes and dtypes, so that the first call only runs.
-
-        Of several processes none does: pmap takes shapes in one process only.
-        """
-        if process_count() > 1:
-            return
+        """Compiles for arguments of such shapes and dtypes, so that the first call only runs."""
         devices = jax.local_device_count()
 
         def shape(x: Any, sharding: NamedSharding, split: bool) -> jax.ShapeDtypeStruct:

@@ -6,6 +6,7 @@ Arguments: output folder, then optionally coordinator address, number of process
 import json
 import pathlib
 import sys
+import threading
 
 import flax.linen as nn
 import jax
@@ -67,10 +68,14 @@ def placed_report(train_step, state, batch) -> dict:
 def main(folder: pathlib.Path, cluster: list[str]) -> None:
     if cluster:
         parallel.initialize(True, cluster[0], int(cluster[1]), int(cluster[2]))
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(event) if 'backend_compile' in event else None
-    )
+    compiled, ahead = [], []
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if 'backend_compile' in event:
+            in_main = threading.current_thread() is threading.main_thread()
+            (compiled if in_main else ahead).append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     model, tx = Net(), optax.sgd(0.1, momentum=0.9)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(STEPS, BATCH, 12, 12, 3)).astype(np.float32)
@@ -82,10 +87,9 @@ def main(folder: pathlib.Path, cluster: list[str]) -> None:
     state = parallel.place(state)
     train_step = parallel.TrainStep(make_step(model, tx))
     rows, key = parallel.local_rows(BATCH), np.array([0, 7], np.uint32)
-    before, shapes = len(compiled), jax.eval_shape(lambda: state)
-    train_step.compile(shapes, {k: v[0, rows] for k, v in data.items()}, key)
-    result = {'ahead': len(compiled) - before}
-    result |= {'losses': [], 'compiled': [], 'deleted': [], 'index': [], 'noise': []}
+    shapes = jax.eval_shape(lambda: state)
+    train_step.begin(lambda: (shapes, {k: v[0, rows] for k, v in data.items()}, key))
+    result = {'losses': [], 'compiled': [], 'deleted': [], 'index': [], 'noise': []}
     for step in range(STEPS):
         old, before = jax.tree.leaves(state), len(compiled)
         batch = {k: v[step, rows] for k, v in data.items()}
@@ -98,6 +102,7 @@ def main(folder: pathlib.Path, cluster: list[str]) -> None:
             result[name].append(np.asarray(metrics[name]).tolist())
         result['losses'].append(float(metrics['loss']))
 
+    result['ahead'] = len(ahead)
     result['placed'] = placed_report(train_step, state, {k: v[0, rows] for k, v in data.items()})
 
     def score(variables, batch):
