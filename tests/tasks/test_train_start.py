@@ -75,6 +75,7 @@ def test_the_first_step_gets_what_was_compiled_for(smoke, tmp_path, monkeypatch,
         ahead.append(described((state, split, key)))
 
     def called(self, state, batch, key):
+        self._compiling.join()
         assert described((state, batch, key)) == ahead[0]
         raise _SeenError
 
