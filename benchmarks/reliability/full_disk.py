@@ -102,10 +102,13 @@ class Stage:
             process_id=None, config=ConfigDict(self.config), workdir=str(self.workdir),
         )  # fmt: skip
         program.FLAGS = flags
+        program.signals.leave = sys.exit  # for many runs in one process
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
                 code = program.main([])
+            except SystemExit as end:
+                code = end.code
             except Exception:
                 traceback.print_exc()
                 code = -1
