@@ -56,6 +56,7 @@ class Shortage:
                 self.fail(0)
                 return step(*arguments)
 
+            watched.begin = step.begin
             return model, tx, watched
 
         memory.AtOnce.parts, train._program = watched_parts, watched_program
