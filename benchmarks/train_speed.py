@@ -9,10 +9,12 @@ ResNet-18 from random weights, global average, unit length, one linear output; t
 pruned by 30 % through a product with its mask. `score` is inference of 8 pictures of 512x384.
 `train_speed_torch.py` holds the other side, as one would write it there.
 
-Each side is a process of its own on `--threads` processor threads (2) and sleeps while the other
-one runs; the calls go by turns. Medians of seconds, and of processor seconds of all threads
-together, which suffer less from whatever else the machine does. Bars: pmapped at most 1.05 times
-jit, the twin at most 2.1 times the plain step, at least 1.2 times as fast as torch.
+Each side is a process of its own on `--threads` processor threads (2), in huge pages as of
+launch/cpu.sh, and sleeps while the other one runs. The calls go by turns, each twice in a row, of
+which the second counts: after a pause the first one waits for the system to find memory. Medians of
+seconds, and of processor seconds of all threads together, which suffer less from whatever else the
+machine does. Bars: pmapped at most 1.05 times jit, the twin at most 2.1 times the plain step, at
+least 1.2 times as fast as torch.
 
 On an accelerator it prints instead pictures per second at 224 and 384 for a few batches, in float32
 and with the backbone in bfloat16 (head, statistics and parameters stay float32), and the share of
@@ -32,6 +34,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 PAIRS, SIDE = 8, 224
 SCORED = (8, 384, 512)  # pictures, height, width
+HUGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}  # as launch/cpu.sh has it
 # (what, the slower side, the faster side, the bar and whether it is the least or the most)
 BARS = (
     ('pmapped / jit', 'ours step', 'ours step_jit', 'most', 1.05),
@@ -63,8 +66,10 @@ def serve(side: str, threads: int) -> None:
         call()
     print(json.dumps(list(calls)), flush=True)
     for line in sys.stdin:
+        call = calls[line.strip()]
+        call()  # not counted
         wall, cpu = time.perf_counter(), time.process_time()
-        calls[line.strip()]()
+        call()
         print(
             json.dumps({'wall': time.perf_counter() - wall, 'cpu': time.process_time() - cpu}),
             flush=True,
@@ -78,6 +83,7 @@ def measure(sides: list[str], rounds: int, threads: int) -> dict[str, dict[str, 
     for side in sides:
         servers[side] = subprocess.Popen(
             [sys.executable, __file__, '--side', side, '--threads', str(threads)],
+            env=os.environ | HUGE_PAGES,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,7 @@ SCRIPTS = sorted(LAUNCH.iterdir())
 
 def test_all_are_there():
     names = [path.name for path in SCRIPTS]
-    assert names == ['gpu.sh', 'local_processes.sh', 'slurm.sbatch', 'tpu_pod.sh']
+    assert names == ['cpu.sh', 'gpu.sh', 'local_processes.sh', 'slurm.sbatch', 'tpu_pod.sh']
 
 
 @pytest.mark.parametrize('path', SCRIPTS, ids=lambda path: path.name)
@@ -25,6 +25,21 @@ def test_script(path):
     assert os.access(path, os.X_OK)
     assert 'set -euo pipefail' in path.read_text()
     assert 'iqa_jax.main' in path.read_text()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='glibc')
+@pytest.mark.parametrize(('given', 'tunables'), [({}, ''), ({'GLIBC_TUNABLES': 'a=1'}, 'a=1:')])
+def test_on_the_cpu_arrays_are_in_huge_pages(tmp_path, given, tunables):
+    (program := tmp_path / 'python').write_text(
+        '#!/bin/sh\necho "$JAX_PLATFORMS $GLIBC_TUNABLES $*"\n'
+    )
+    program.chmod(0o755)
+    said = subprocess.run(
+        [LAUNCH / 'cpu.sh', '--workdir=a b'],
+        env={'PATH': os.environ['PATH'], 'PYTHON': str(program), **given},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == f'cpu {tunables}glibc.malloc.hugetlb=1 -m iqa_jax.main --workdir=a b\n'
 
 
 @pytest.mark.parametrize(

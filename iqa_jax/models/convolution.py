@@ -13,7 +13,9 @@ from jax import lax
 
 from iqa_jax.models import winograd
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | Pads
+LARGE_MAP = 512  # positions of a map whose patches, of one picture, fill a core's cache
 PADS_3 = {'SAME': ((1, 1), (1, 1)), 'VALID': ((0, 0), (0, 0))}  # of 3x3 at stride 1
 
 
@@ -28,12 +30,8 @@ def convolve(
         return pointwise(x[:, ::stride, ::stride], kernel)
     if jax.default_backend() == 'cpu' and stride == 1 and _pays(x, kernel):
         return winograd.winograd(x, kernel, PADS_3.get(padding, padding))
-    if (
-        jax.default_backend() == 'cpu'
-        and x.shape[-1] <= 4
-        and kernel.size // kernel.shape[-1] >= 64
-    ):
-        return stem(x, kernel, stride, padding)
+    if jax.default_backend() == 'cpu' and (_is_stem(x, kernel) or _is_reduction(x, kernel, stride)):
+        return patched(x, kernel, stride, padding)
     return dense(x, kernel, stride, padding)
 
 
@@ -41,6 +39,16 @@ def _pays(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether Winograd's form is the faster one: 3x3 in float32 with enough channels."""
     wide = min(kernel.shape[2:]) >= 64
     return wide and kernel.shape[:2] == (3, 3) and x.dtype == jnp.float32
+
+
+def _is_stem(x: jax.Array, kernel: jax.Array) -> bool:
+    """Few input channels and a large kernel, as first layers have."""
+    return x.shape[-1] <= 4 and kernel.size // kernel.shape[-1] >= 64
+
+
+def _is_reduction(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    """Many channels at half the size, where XLA's slope of the kernel is a dilated convolution."""
+    return stride > 1 and min(kernel.shape[2:]) >= 64 and x.dtype == jnp.float32
 
 
 @jax.custom_vjp
@@ -73,34 +81,61 @@ def dense(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def stem(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The same as `dense`; the kernel's slope is fast for few input channels and a large kernel."""
+def patched(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The same as `dense`; the kernel's slope is a product of patches with the slope."""
     return dense(x, kernel, stride, padding)
 
 
-def _stem_forward(x, kernel, stride, padding):
-    return stem(x, kernel, stride, padding), (x, kernel)
+def _patched_forward(x, kernel, stride, padding):
+    return patched(x, kernel, stride, padding), (x, kernel)
 
 
-def _stem_backward(stride, padding, saved, slope):
+def _patched_backward(stride, padding, saved, slope):
     x, kernel = saved
     into_x = jax.vjp(lambda x: dense(x, kernel, stride, padding), x)[1](slope)[0]
-    return into_x, _stem_kernel_slope(x, slope, kernel, stride, padding)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
+    form = _stem_kernel_slope if _is_stem(x, kernel) else _reduction_kernel_slope
+    return into_x, form(x, slope, kernel, stride, padding)
 
 
-stem.defvjp(_stem_forward, _stem_backward)
+patched.defvjp(_patched_forward, _patched_backward)
+
+
+def _reduction_kernel_slope(
+    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: Pads
+) -> jax.Array:
+    """All patches side by side, [positions, taps x channels], and one product.
+
+    Picture by picture where that keeps many positions in cache.
+    """
+    h, w, channels, features = kernel.shape
+    rows, columns = slope.shape[1:3]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+    def product(x: jax.Array, slope: jax.Array) -> jax.Array:
+        taps = (_shift(x, i, j, rows, columns, stride) for i in range(h) for j in range(w))
+        patches = jnp.concatenate(list(taps), -1).reshape(-1, h * w * channels)
+        # The narrow one of both is transposed.
+        return lax.dot_general(slope.reshape(-1, features), patches, (((0,), (0,)), ((), ())))
+
+    if rows * columns < LARGE_MAP:
+        found = product(x, slope)
+    else:
+        start = jnp.zeros((features, h * w * channels), slope.dtype)
+        pairs = (x[:, None], slope[:, None])
+        found = lax.scan(lambda total, pair: (total + product(*pair), None), start, pairs)[0]
+    return found.reshape(features, h, w, channels).transpose(1, 2, 3, 0)
 
 
 def _stem_kernel_slope(
-    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: Pads
 ) -> jax.Array:
     """Picture by picture, so that it stays in cache, the product of its patches with the slope."""
     h, w, channels, _ = kernel.shape
     rows, columns = slope.shape[1:3]
     high, wide = rows + (h - 1) // stride, columns + (w - 1) // stride
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], (h, w), (stride, stride), padding)
-    (top, _), (left, _) = padding
+    (top, _), (left, _) = pads
     # A plane for each phase (position mod stride) and channel: each patch entry is a slice of one.
     ends = [(top, stride * high - x.shape[1] - top), (left, stride * wide - x.shape[2] - left)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in ends), (0, 0, 0)])

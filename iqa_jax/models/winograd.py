@@ -16,7 +16,7 @@ from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
-NARROW = 128  # with fewer channels the products of the kernel's slope are too thin to be fast
+WIDE = 256  # from so many channels on the kernel's slope is a product for each of its columns
 ROWS, TAPS = 4, 6  # rows of output per tile, rows of input it reads
 INPUT = np.array(
     [
@@ -60,11 +60,7 @@ def _backward(pads, saved, slope):
     x, kernel = saved
     opposite = tuple((2 - before, 2 - after) for before, after in pads)
     into_x = _filter(slope, kernel, opposite, transposed=True)
-    if kernel.shape[2] < NARROW:
-        into_kernel = jax.vjp(lambda k: _direct(x, k, pads), kernel)[1](slope)[0]
-    else:
-        into_kernel = _kernel_slope(x, slope, pads)
-    return into_x, into_kernel
+    return into_x, _kernel_slope(x, slope, pads)
 
 
 winograd.defvjp(_forward, _backward)
@@ -105,10 +101,20 @@ def _kernel_slope(x: jax.Array, slope: jax.Array, pads: Pads) -> jax.Array:
     slopes = _mix(OUTPUT.T, [slope[:, i::ROWS] for i in range(ROWS)])
     found = []
     for row, into in zip(_input_rows(x, pads[0], height), slopes, strict=True):
-        into = into.reshape(-1, into.shape[-1])
-        parts = _columns(row, pads[1])
-        found.append(jnp.stack([part.reshape(-1, part.shape[-1]).T @ into for part in parts]))
+        found.append(_column_slopes(_columns(row, pads[1]), into))
     return jnp.stack(_mix(KERNEL.T, found))
+
+
+def _column_slopes(parts: list[jax.Array], slope: jax.Array) -> jax.Array:
+    """Products [3,C,D] of three maps [N,T,W,C] with one [N,T,W,D], over all positions."""
+    channels, features = parts[0].shape[-1], slope.shape[-1]
+    slope = slope.reshape(-1, features)
+    if features >= WIDE:
+        return jnp.stack([part.reshape(-1, channels).T @ slope for part in parts])
+    # Thin products are slow: the three side by side, and the narrow side is the one transposed.
+    joined = jnp.concatenate(parts, -1).reshape(-1, 3 * channels)
+    found = lax.dot_general(slope, joined, (((0,), (0,)), ((), ())))
+    return found.reshape(features, 3, channels).transpose(1, 2, 0)
 
 
 def _input_rows(x: jax.Array, pads: tuple[int, int], height: int) -> list[jax.Array]:

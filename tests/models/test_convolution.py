@@ -73,8 +73,9 @@ def check_relative(form, reference, x, kernel):
 @pytest.mark.parametrize(
     ('shape', 'features', 'pads'),
     [
-        ((2, 7, 9, 64), 70, ((1, 1), (1, 1))),  # the kernel's slope through lax.conv
+        ((2, 7, 9, 64), 70, ((1, 1), (1, 1))),
         ((1, 3, 4, 128), 5, ((0, 0), (2, 1))),  # a map smaller than its kernel
+        ((1, 5, 4, 3), 256, ((1, 1), (1, 1))),  # the kernel's slope column by column
         ((2, 13, 6, 130), 3, ((0, 2), (1, 0))),
         ((1, 1, 1, 6), 4, ((1, 1), (2, 0))),
     ],
@@ -96,12 +97,16 @@ def test_winograds_form_equals_the_3x3_convolution(shape, features, pads):
         ((1, 12, 15, 3), 5, 3, 'SAME'),
         ((2, 11, 9, 4), 4, 2, 'VALID'),
         ((2, 12, 9, 3), 7, 1, ((0, 2), (3, 1))),
+        ((2, 9, 12, 70), 3, 2, ((1, 1), (1, 1))),
+        ((2, 8, 7, 64), 3, 2, 'SAME'),
+        ((2, 8, 9, 64), 4, 3, 'VALID'),
+        ((2, 50, 45, 5), 3, 2, ((1, 1), (0, 2))),  # a large map: picture by picture
     ],
 )
-def test_the_stem_equals_the_dense_convolution(shape, size, stride, padding):
+def test_the_slope_from_patches_equals_the_dense_convolution(shape, size, stride, padding):
     x, kernel = normal(0, shape), normal(1, (size, size, shape[-1], 5))
     check_relative(
-        lambda x, k: convolution.stem(x, k, stride, padding),
+        lambda x, k: convolution.patched(x, k, stride, padding),
         lambda x, k: convolution.dense(x, k, stride, padding),
         x,
         kernel,
