@@ -15,7 +15,6 @@ from iqa_jax.models import winograd
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | Pads
-LARGE_MAP = 512  # positions of a map whose patches, of one picture, fill a core's cache
 PADS_3 = {'SAME': ((1, 1), (1, 1)), 'VALID': ((0, 0), (0, 0))}  # of 3x3 at stride 1
 
 
@@ -105,26 +104,14 @@ patched.defvjp(_patched_forward, _patched_backward)
 def _reduction_kernel_slope(
     x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: Pads
 ) -> jax.Array:
-    """All patches side by side, [positions, taps x channels], and one product.
-
-    Picture by picture where that keeps many positions in cache.
-    """
+    """All patches side by side, [positions, taps x channels], and one product."""
     h, w, channels, features = kernel.shape
     rows, columns = slope.shape[1:3]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-
-    def product(x: jax.Array, slope: jax.Array) -> jax.Array:
-        taps = (_shift(x, i, j, rows, columns, stride) for i in range(h) for j in range(w))
-        patches = jnp.concatenate(list(taps), -1).reshape(-1, h * w * channels)
-        # The narrow one of both is transposed.
-        return lax.dot_general(slope.reshape(-1, features), patches, (((0,), (0,)), ((), ())))
-
-    if rows * columns < LARGE_MAP:
-        found = product(x, slope)
-    else:
-        start = jnp.zeros((features, h * w * channels), slope.dtype)
-        pairs = (x[:, None], slope[:, None])
-        found = lax.scan(lambda total, pair: (total + product(*pair), None), start, pairs)[0]
+    taps = (_shift(x, i, j, rows, columns, stride) for i in range(h) for j in range(w))
+    patches = jnp.concatenate(list(taps), -1).reshape(-1, h * w * channels)
+    # The narrow one of both is transposed.
+    found = lax.dot_general(slope.reshape(-1, features), patches, (((0,), (0,)), ((), ())))
     return found.reshape(features, h, w, channels).transpose(1, 2, 3, 0)
 
 

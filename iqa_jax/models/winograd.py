@@ -99,9 +99,8 @@ def _kernel_slope(x: jax.Array, slope: jax.Array, pads: Pads) -> jax.Array:
     tiles = -(-height // ROWS)
     slope = jnp.pad(slope, ((0, 0), (0, tiles * ROWS - height), (0, 0), (0, 0)))
     slopes = _mix(OUTPUT.T, [slope[:, i::ROWS] for i in range(ROWS)])
-    found = []
-    for row, into in zip(_input_rows(x, pads[0], height), slopes, strict=True):
-        found.append(_column_slopes(_columns(row, pads[1]), into))
+    rows = (_columns(row, pads[1]) for row in _input_rows(x, pads[0], height))
+    found = [_column_slopes(columns, into) for columns, into in zip(rows, slopes, strict=True)]
     return jnp.stack(_mix(KERNEL.T, found))
 
 

@@ -100,7 +100,6 @@ def test_winograds_form_equals_the_3x3_convolution(shape, features, pads):
         ((2, 9, 12, 70), 3, 2, ((1, 1), (1, 1))),
         ((2, 8, 7, 64), 3, 2, 'SAME'),
         ((2, 8, 9, 64), 4, 3, 'VALID'),
-        ((2, 50, 45, 5), 3, 2, ((1, 1), (0, 2))),  # a large map: picture by picture
     ],
 )
 def test_the_slope_from_patches_equals_the_dense_convolution(shape, size, stride, padding):
