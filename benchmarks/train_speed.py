@@ -34,7 +34,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 PAIRS, SIDE = 8, 224
 SCORED = (8, 384, 512)  # pictures, height, width
-HUGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}  # as launch/cpu.sh has it
 # (what, the slower side, the faster side, the bar and whether it is the least or the most)
 BARS = (
     ('pmapped / jit', 'ours step', 'ours step_jit', 'most', 1.05),
@@ -83,7 +82,7 @@ def measure(sides: list[str], rounds: int, threads: int) -> dict[str, dict[str, 
     for side in sides:
         servers[side] = subprocess.Popen(
             [sys.executable, __file__, '--side', side, '--threads', str(threads)],
-            env=os.environ | HUGE_PAGES,
+            env=os.environ | {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'},  # as launch/cpu.sh
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ together with the hit and correct-rejection rate of each. No opinion is needed. 
 sources says is marked [D], a default that may be changed.
 `:lfc` trains the network of LFC (ICIP 2019), 159,506 parameters, instead of ResNet-18.
 `:smoke` is a tiny form on the quickstart's data.
-On 2 cores of an AMD EPYC 100,000 images would take about 2.6 days (computed, docs/train.md).
+On 2 cores of an AMD EPYC 100,000 images would take about 1.0 days (computed, docs/train.md).
 """
 
 from ml_collections import ConfigDict

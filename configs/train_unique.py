@@ -5,7 +5,7 @@
 Wants the manifests of `split` and weights/resnet34.pth (torchvision's file) beside the workdir.
 Pairs, loss, rates and decay are those of the official code. Its bilinear pooling is not here: the
 average of the last map is our choice. `:smoke` is a tiny form.
-On 2 cores of an AMD EPYC it would take about 38 days (computed, docs/train.md).
+On 2 cores of an AMD EPYC it would take about 15 days (computed, docs/train.md).
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,6 @@ if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 fi
 
 export JAX_PLATFORMS=cpu
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1" # as cpu.sh
 # When a process dies, the others say which; JAX's own log of it is long and names nobody.
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-4}"
 cores=() # those that this shell may use

@@ -46,7 +46,7 @@ def _is_stem(x: jax.Array, kernel: jax.Array) -> bool:
 
 
 def _is_reduction(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
-    """Many channels at half the size, where XLA's slope of the kernel is a dilated convolution."""
+    """Many channels at a stride, where XLA's slope of the kernel is a dilated convolution."""
     return stride > 1 and min(kernel.shape[2:]) >= 64 and x.dtype == jnp.float32
 
 
@@ -81,7 +81,10 @@ def dense(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def patched(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """The same as `dense`; the kernel's slope is a product of patches with the slope."""
+    """The same as `dense`, but in reverse mode alone; the kernel's slope is a product of patches.
+
+    [N,H,W,C] * [h,w,C,D] -> [N,H',W',D].
+    """
     return dense(x, kernel, stride, padding)
 
 
@@ -107,10 +110,10 @@ def _reduction_kernel_slope(
     """All patches side by side, [positions, taps x channels], and one product."""
     h, w, channels, features = kernel.shape
     rows, columns = slope.shape[1:3]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)])
     taps = (_shift(x, i, j, rows, columns, stride) for i in range(h) for j in range(w))
     patches = jnp.concatenate(list(taps), -1).reshape(-1, h * w * channels)
-    # The narrow one of both is transposed.
+    # The slope is transposed, as a rule the narrower of both.
     found = lax.dot_general(slope.reshape(-1, features), patches, (((0,), (0,)), ((), ())))
     return found.reshape(features, h, w, channels).transpose(1, 2, 3, 0)
 
@@ -189,7 +192,7 @@ def _pad_same(x: jax.Array, h: int, w: int, stride: int) -> jax.Array:
 
 def _shift(x: jax.Array, i: int, j: int, rows: int, columns: int, stride: int = 1) -> jax.Array:
     """The [rows, columns] samples of the padded x that kernel tap (i, j) meets."""
-    bottom, right = i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1
+    bottom, right = (start + max((n - 1) * stride + 1, 0) for start, n in ((i, rows), (j, columns)))
     return x[:, i:bottom:stride, j:right:stride]
 
 

@@ -16,7 +16,7 @@ from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
-WIDE = 256  # from so many channels on the kernel's slope is a product for each of its columns
+WIDE = 256  # from so many features on the kernel's slope is a product for each of its columns
 ROWS, TAPS = 4, 6  # rows of output per tile, rows of input it reads
 INPUT = np.array(
     [
@@ -110,7 +110,7 @@ def _column_slopes(parts: list[jax.Array], slope: jax.Array) -> jax.Array:
     slope = slope.reshape(-1, features)
     if features >= WIDE:
         return jnp.stack([part.reshape(-1, channels).T @ slope for part in parts])
-    # Thin products are slow: the three side by side, and the narrow side is the one transposed.
+    # Thin products are slow: the three side by side. The slope is transposed, mostly the narrower.
     joined = jnp.concatenate(parts, -1).reshape(-1, 3 * channels)
     found = lax.dot_general(slope, joined, (((0,), (0,)), ((), ())))
     return found.reshape(features, 3, channels).transpose(1, 2, 0)

@@ -100,10 +100,12 @@ def test_winograds_form_equals_the_3x3_convolution(shape, features, pads):
         ((2, 9, 12, 70), 3, 2, ((1, 1), (1, 1))),
         ((2, 8, 7, 64), 3, 2, 'SAME'),
         ((2, 8, 9, 64), 4, 3, 'VALID'),
+        ((2, 9, 12, 6), (1, 7), 2, ((1, 0), (3, 2))),
     ],
 )
 def test_the_slope_from_patches_equals_the_dense_convolution(shape, size, stride, padding):
-    x, kernel = normal(0, shape), normal(1, (size, size, shape[-1], 5))
+    size = size if isinstance(size, tuple) else (size, size)
+    x, kernel = normal(0, shape), normal(1, (*size, shape[-1], 5))
     check_relative(
         lambda x, k: convolution.patched(x, k, stride, padding),
         lambda x, k: convolution.dense(x, k, stride, padding),
@@ -112,18 +114,35 @@ def test_the_slope_from_patches_equals_the_dense_convolution(shape, size, stride
     )
 
 
+def test_where_nothing_comes_out_the_slopes_are_zero():
+    x, kernel = normal(0, (2, 2, 9, 64)), normal(1, (3, 3, 64, 64))
+    slopes = jax.grad(lambda x, k: convolution.patched(x, k, 2, 'VALID').sum(), (0, 1))(x, kernel)
+    for slope, like in zip(slopes, (x, kernel), strict=True):
+        np.testing.assert_array_equal(slope, jnp.zeros_like(like))
+
+
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize(
-    ('channels', 'stride', 'takes'), [(64, 1, True), (64, 2, False), (8, 1, False)]
+    ('channels', 'stride', 'dtype', 'form'),
+    [
+        (64, 1, 'float32', 'winograd'),
+        (64, 2, 'float32', 'patched'),
+        (8, 1, 'float32', ''),
+        (8, 2, 'float32', ''),
+        (64, 1, 'bfloat16', ''),
+        (64, 2, 'bfloat16', ''),
+    ],
 )
-def test_wide_3x3_convolutions_of_stride_1_take_winograds_form(channels, stride, takes, padding):
+def test_wide_3x3_convolutions_have_forms_of_their_own(channels, stride, dtype, form, padding):
     x, kernel = normal(0, (1, 6, 5, channels)), normal(1, (3, 3, channels, channels))
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
 
-    def form(x):
+    def convolve(x):
         return convolution.convolve(x, kernel, stride, padding, False)
 
-    assert relative(form(x), convolution.dense(x, kernel, stride, padding)) < 1e-5
-    assert ('winograd' in str(jax.make_jaxpr(form)(x))) == takes
+    assert relative(convolve(x), convolution.dense(x, kernel, stride, padding)) < 1e-5
+    program = str(jax.make_jaxpr(convolve)(x))
+    assert [name for name in ('winograd', 'patched') if name in program] == [form] * bool(form)
 
 
 @pytest.mark.parametrize(
