@@ -8,7 +8,7 @@ variant for every other value of each option; `--config.baseline=twin` then comp
 `--config.baseline=plain_dropout` the dropout twin with its network trained alone.
 Wants torchvision's weights of ResNet-18 as runs/weights/resnet18.pth.
 `:smoke` is a tiny form on rated images of the quickstart (SIMULATED).
-On 2 cores of an AMD EPYC it would take about 82 days (computed, docs/train.md).
+On 2 cores of an AMD EPYC it would take about 85 days (computed, docs/train.md).
 """
 
 import pathlib

@@ -6,7 +6,7 @@ Average of the last map (1,536 numbers), a sub-head 512-256-1 per metric with dr
 squared error, Adam at 1e-4, 10 epochs of batches of 64 on whole 512x384 images. Reads what
 `configs/import_database.py --config.name=kadis700k` made in runs/kadis700k, pictures, the authors'
 scores and all: 600,000 images for training are 93,750 steps. On 2 cores of an AMD EPYC it would
-take about 41 days (computed, docs/train.md).
+take about 43 days (computed, docs/train.md).
 
 `:none`, `:minmax` and `:histogram` (the default) are the ablation: the same scores, brought to the
 targets by `--config.equalisation=KIND` of the import, in runs/kadis700k_KIND. Images are not made

@@ -6,7 +6,7 @@
 weights/resnet18.pth (torchvision's file) beside the workdir. The mask is made anew every epoch, as
 the paper says; the released code makes one before the first step: `MASK_REFRESH = 'fixed'`.
 The first weights of the last layer are LeCun's, a factor of sqrt 2 below Kaiming's.
-On 2 cores of an AMD EPYC it would take about 2.3 days (computed, docs/train.md).
+On 2 cores of an AMD EPYC it would take about 2.4 days (computed, docs/train.md).
 """
 
 from ml_collections import ConfigDict
