@@ -13,8 +13,7 @@ from jax import lax
 
 from iqa_jax.models import winograd
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
-Padding = str | Pads
+Padding = str | winograd.Pads
 PADS_3 = {'SAME': ((1, 1), (1, 1)), 'VALID': ((0, 0), (0, 0))}  # of 3x3 at stride 1
 
 
@@ -105,7 +104,7 @@ patched.defvjp(_patched_forward, _patched_backward)
 
 
 def _reduction_kernel_slope(
-    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: Pads
+    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: winograd.Pads
 ) -> jax.Array:
     """All patches side by side, [positions, taps x channels], and one product."""
     h, w, channels, features = kernel.shape
@@ -119,7 +118,7 @@ def _reduction_kernel_slope(
 
 
 def _stem_kernel_slope(
-    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: Pads
+    x: jax.Array, slope: jax.Array, kernel: jax.Array, stride: int, pads: winograd.Pads
 ) -> jax.Array:
     """Picture by picture, so that it stays in cache, the product of its patches with the slope."""
     h, w, channels, _ = kernel.shape
